@@ -1,0 +1,126 @@
+"""The collections in a data folder: what is searched, and what an interrupted run left behind.
+
+A collection is a folder of *generations*, each a whole index, and one `collection.json` that names
+the generation to search. A new generation is built beside the old one and becomes current by
+replacing that file, which either happens or does not: a run that is killed at any moment leaves
+what was indexed before as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import IndexDamaged, InvalidSource, UnknownCollection
+from backend.types import CollectionInfo, IndexIdentity, SourceSummary
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_RECORD, _IDENTITY = "collection.json", "identity.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What `collection.json` holds."""
+
+    generation: str
+    fingerprint: str
+    """Hash of all that decides what the index holds."""
+    info: CollectionInfo
+
+
+class Catalog:
+    """Reads and changes the collections below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Collections that can be searched, by name."""
+        return sorted(path.parent.name for path in self._folder.glob(f"*/{_RECORD}"))
+
+    def record(self, name: str) -> Record:
+        """Read what is known of a collection.
+
+        Raises:
+            UnknownCollection: There is none of that name.
+            IndexDamaged: Its record cannot be read.
+        """
+        path = self._folder / name / _RECORD
+        if _NAME.fullmatch(name) is None or not path.exists():
+            known = ", ".join(self.names()) or "none yet"
+            raise UnknownCollection(
+                f"There is no collection {name!r}.", fix=f"Known collections: {known}."
+            )
+        try:
+            return _record(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise IndexDamaged(
+                f"The record of collection {name!r} is damaged.", fix="Index it again."
+            ) from exc
+
+    def index_folder(self, name: str, generation: str) -> Path:
+        """Where the engine keeps a generation."""
+        return self._folder / name / generation / "index"
+
+    def begin(self, name: str, identity: IndexIdentity) -> str:
+        """Make room for a new generation.
+
+        Raises:
+            InvalidSource: The name cannot be a collection's.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise InvalidSource(
+                f"{name!r} cannot name a collection.",
+                fix="Use up to 64 letters, digits, '.', '_' and '-', beginning with one of the first two.",
+            )
+        generation = f"generation-{uuid.uuid4().hex[:12]}"
+        folder = self._folder / name / generation
+        folder.mkdir(parents=True)
+        (folder / _IDENTITY).write_text(json.dumps(asdict(identity)))
+        return generation
+
+    def generations(self, name: str) -> Iterator[tuple[str, IndexIdentity]]:
+        """All generations of a collection, finished or not, with what they were made with."""
+        for path in sorted(self._folder.glob(f"{name}/generation-*/{_IDENTITY}")):
+            try:
+                yield path.parent.name, IndexIdentity(**json.loads(path.read_bytes()))
+            except (OSError, ValueError, TypeError):
+                continue  # Cut off while it was begun: there is nothing in it.
+
+    def commit(self, name: str, record: Record) -> None:
+        """Make a generation the one that is searched."""
+        path = self._folder / name / _RECORD
+        scratch = path.with_suffix(".part")
+        with scratch.open("w") as file:
+            json.dump(asdict(record), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+
+    def discard_others(self, name: str, keep: str) -> None:
+        """Delete all generations but one."""
+        for path in self._folder.glob(f"{name}/generation-*"):
+            if path.name != keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _record(data: dict[str, Any]) -> Record:
+    info = data["info"]
+    return Record(
+        generation=data["generation"],
+        fingerprint=data["fingerprint"],
+        info=CollectionInfo(
+            **{
+                **info,
+                "sources": tuple(SourceSummary(**source) for source in info["sources"]),
+                "identity": IndexIdentity(**info["identity"]),
+            }
+        ),
+    )

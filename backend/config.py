@@ -1,0 +1,82 @@
+"""Every setting, from environment variables `RANKSCOPE_…`. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.errors import SearchError
+from backend.store.quantization import Quantization, QuantizationMode
+
+DEFAULT_COLLECTION = "qdrant_ecosystem"
+
+
+class InvalidSettings(SearchError):
+    """An environment variable holds what its setting does not take."""
+
+
+class Settings(BaseSettings):
+    """What can be set, with its range and default."""
+
+    model_config = SettingsConfigDict(env_prefix="RANKSCOPE_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("rankscope"),
+        description="Folder of models, downloads and collections.",
+    )
+    threads: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 8),
+        ge=1,
+        le=64,
+        description="Cores that models may use.",
+    )
+    quantization: QuantizationMode = Field(
+        default="binary+scalar", description="How new collections compress dense vectors."
+    )
+    rescore: bool = Field(
+        default=True, description="Score the best codes again with the original vectors."
+    )
+    oversampling: float = Field(
+        default=3.0, ge=1, le=20, description="Codes to rescore for each hit asked for."
+    )
+    rerank: bool = Field(default=True, description="Rerank unless a query says otherwise.")
+    rerank_candidates: int = Field(
+        default=30, ge=1, le=100, description="First-stage hits that the cross-encoder scores."
+    )
+    rerank_budget_ms: float = Field(
+        default=300, ge=0, le=60_000, description="Milliseconds after which reranking stops."
+    )
+    host: str = Field(default="127.0.0.1", description="Address that the page listens on.")
+    port: int = Field(default=7860, ge=0, le=65_535, description="Port of the page; 0 takes a free one.")
+    log_level: str = Field(
+        default="INFO",
+        pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$",
+        description="TRACE, DEBUG, INFO, WARNING or ERROR; queries are logged at DEBUG only.",
+    )
+
+    @property
+    def quantized_search(self) -> Quantization:
+        """The quantization of new collections."""
+        return Quantization(
+            mode=self.quantization, rescore=self.rescore, oversampling=self.oversampling
+        )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; keyword arguments win over it.
+
+    Raises:
+        InvalidSettings: A value is outside of what its setting takes.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = "RANKSCOPE_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidSettings(
+            f"{name} is not valid: {first['msg']}.", fix="Correct or unset it."
+        ) from exc

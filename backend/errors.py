@@ -1,0 +1,60 @@
+"""The error tree. Every message names the fact; every `fix` says what to do. Imports nothing."""
+
+from __future__ import annotations
+
+
+class SearchError(Exception):
+    """Anything this product refuses or cannot do, fit to be shown to the one who asked."""
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        self.message = message
+        self.fix = fix
+        super().__init__(f"{message} {fix}".strip())
+
+
+class InvalidQuery(SearchError):
+    """The query or one of its options cannot be searched with."""
+
+
+class UnknownCollection(SearchError):
+    """No collection of that name has been indexed."""
+
+
+class InvalidSource(SearchError):
+    """A source cannot be read: it does not exist, holds nothing, or is not a source at all."""
+
+
+class SourceUnavailable(SearchError):
+    """A source exists in principle but could not be fetched now."""
+
+
+class UnsafeArchive(SearchError):
+    """An archive would write outside its folder, or unpacks to more than is allowed."""
+
+
+class ModelUnavailable(SearchError):
+    """Model weights are missing, damaged, or could not be fetched."""
+
+
+class IdentityMismatch(SearchError):
+    """A collection was indexed with something else than what is configured now."""
+
+
+class DataFolderBusy(SearchError):
+    """Another process holds the data folder."""
+
+
+class DataFolderUnusable(SearchError):
+    """The data folder cannot be created or written."""
+
+
+class IndexDamaged(SearchError):
+    """Files of an index are missing or cannot be read."""
+
+
+class IndexingBusy(SearchError):
+    """The collection is being indexed already."""
+
+
+class InvalidVector(SearchError):
+    """A vector is not finite or has the wrong shape."""

@@ -1,0 +1,98 @@
+"""Which files of a source are read, and why the others are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePosixPath
+
+from backend.ingestion.languages import language_of
+
+MAX_FILE_BYTES = 2_000_000
+MAX_LINE_CHARS = 5_000
+"""Longer lines are written by machines: minified scripts, serialized descriptors, data."""
+
+SKIPPED_FOLDERS = frozenset(
+    "__pycache__ node_modules site-packages bower_components venv .venv env .git .hg .svn .tox"
+    " .nox .mypy_cache .ruff_cache .pytest_cache .idea .vscode .gradle .next .terraform".split()
+)
+_LOCK_FILES = frozenset(
+    "package-lock.json yarn.lock pnpm-lock.yaml poetry.lock uv.lock Cargo.lock go.sum"
+    " composer.lock Gemfile.lock Pipfile.lock".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source, not yet read."""
+
+    path: str
+    """Relative to the source's root, with forward slashes."""
+    size: int
+    """Bytes, known without reading."""
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A decoded file and the hash of its bytes."""
+
+    path: str
+    text: str
+    digest: str
+
+
+def text_files(files: Iterable[SourceFile], skipped: Counter[str]) -> Iterator[TextFile]:
+    """Read the files that hold searchable text; count the others by reason in `skipped`."""
+    for file in files:
+        reason = _skip_unread(file)
+        if reason:
+            skipped[reason] += 1
+            continue
+        try:
+            data = file.read()
+        except OSError:
+            skipped["unreadable"] += 1
+            continue
+        text = decode(data)
+        if text is None:
+            skipped["binary"] += 1
+        elif not text.strip():
+            skipped["empty"] += 1
+        elif any(len(line) > MAX_LINE_CHARS for line in text.split("\n")):
+            skipped["minified or generated"] += 1
+        else:
+            yield TextFile(file.path, text, blake2b(data, digest_size=16).hexdigest())
+
+
+def decode(data: bytes) -> str | None:
+    """Decode UTF-8, or UTF-16 with a byte order mark; damaged characters become U+FFFD.
+
+    Returns:
+        The text with every line ended by `\\n`; None for binary data, told by its NUL bytes.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = data.decode("utf-16", "replace")
+    elif b"\0" in data:
+        return None
+    else:
+        text = data.decode("utf-8-sig", "replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _skip_unread(file: SourceFile) -> str:
+    path = PurePosixPath(file.path)
+    in_dist_info = any(part.endswith(".dist-info") for part in path.parts[:-1])
+    if in_dist_info and path.name != "METADATA":
+        return "packaging metadata"
+    if path.name in _LOCK_FILES:
+        return "lock file"
+    if ".min." in path.name:
+        return "minified or generated"
+    if not in_dist_info and language_of(file.path) is None:
+        return "not a known text format"
+    if file.size > MAX_FILE_BYTES:
+        return f"larger than {MAX_FILE_BYTES // 1_000_000} MB"
+    return ""

@@ -1,0 +1,64 @@
+"""QUERY: text → embed → retrieve → rerank → answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from backend.timing import Stage, StageClock
+from backend.types import (
+    Candidates,
+    IndexIdentity,
+    Located,
+    Query,
+    Reranked,
+    ScoredChunk,
+    SearchResponse,
+)
+
+
+@dataclass(frozen=True)
+class SearchPipeline:
+    """The stages of a search over one index."""
+
+    embed: Stage[Query, Located]
+    retrieve: Stage[Located, Sequence[ScoredChunk]]
+    rerank: Stage[Candidates, Reranked]
+    unreranked: Callable[[Sequence[ScoredChunk]], Reranked]
+    identity: IndexIdentity
+
+    def search(self, query: Query) -> SearchResponse:
+        """Answer a query with the final order."""
+        *_, response = self.stream(query)
+        return response
+
+    def stream(self, query: Query) -> Iterator[SearchResponse]:
+        """Answer with the first stage's hits as soon as they are there, then with the final order.
+
+        Yields:
+            A response that is `pending` if the reranker is still to come, then the final one.
+        """
+        clock = StageClock()
+        located = clock.run(self.embed, query)
+        found = clock.run(self.retrieve, located)
+        first = self.unreranked(found)
+        if not query.rerank or not found:
+            yield self._response(query, first, clock)
+            return
+        yield self._response(query, first, clock, pending=True)
+        ranked = clock.run(self.rerank, Candidates(query=query, found=found))
+        yield self._response(query, ranked, clock)
+
+    def _response(
+        self, query: Query, ranked: Reranked, clock: StageClock, *, pending: bool = False
+    ) -> SearchResponse:
+        return SearchResponse(
+            query=query,
+            hits=ranked.hits[: query.top_k],
+            candidates=tuple(sorted(ranked.hits, key=lambda hit: hit.first_rank)),
+            timings=clock.timings,
+            reranked=ranked.scored,
+            rerank_note=ranked.note,
+            index=self.identity,
+            pending=pending,
+        )

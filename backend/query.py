@@ -1,0 +1,88 @@
+"""From what somebody typed to a query that every stage can rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backend.config import Settings
+from backend.errors import InvalidQuery
+from backend.types import Filters, Query
+
+MAX_QUERY_CHARS = 10_000
+MAX_TOP_K = 100
+MAX_CANDIDATES = 100
+MAX_BUDGET_MS = 60_000
+
+
+def make_query(
+    text: str,
+    *,
+    collection: str,
+    settings: Settings,
+    top_k: int = 10,
+    filters: Filters | None = None,
+    rerank: bool | None = None,
+    candidates: int | None = None,
+    budget_ms: float | None = None,
+) -> Query:
+    """Validate a search; an option that is None takes its value from the settings.
+
+    Raises:
+        InvalidQuery: The text is blank, too long or not Unicode, or an option is out of range.
+    """
+    return Query(
+        text=_text(text),
+        collection=collection,
+        top_k=int(_in_range("top_k", top_k, 1, MAX_TOP_K)),
+        filters=filters or Filters(),
+        rerank=settings.rerank if rerank is None else bool(rerank),
+        candidates=int(
+            _in_range(
+                "candidates",
+                settings.rerank_candidates if candidates is None else candidates,
+                1,
+                MAX_CANDIDATES,
+            )
+        ),
+        budget_ms=_in_range(
+            "budget_ms",
+            settings.rerank_budget_ms if budget_ms is None else budget_ms,
+            0,
+            MAX_BUDGET_MS,
+        ),
+    )
+
+
+def values(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One value, several, or none, as filters take them; blanks are dropped."""
+    given = [given] if isinstance(given, str) else given or []
+    return tuple(value.strip() for value in given if value.strip())
+
+
+def _text(text: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidQuery(f"A query is text, not {type(text).__name__}.", fix="Pass a string.")
+    if len(text) > MAX_QUERY_CHARS:
+        raise InvalidQuery(
+            f"The query has {len(text):,} characters; {MAX_QUERY_CHARS:,} are allowed.",
+            fix="Ask for one thing in a sentence, or paste only the lines that matter.",
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidQuery(
+            "The query is not valid UTF-8.", fix="Type it again, or convert it to UTF-8."
+        ) from exc
+    text = " ".join(text.replace("\0", " ").split())
+    if not text:
+        raise InvalidQuery("The query is empty.", fix="Describe the code or text to find.")
+    return text
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidQuery(
+            f"{name} is {value!r}; it must lie between {low:g} and {high:g}.",
+            fix=f"Pass {name} within that range.",
+        )
+    return value

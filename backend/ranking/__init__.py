@@ -1,0 +1,1 @@
+"""How the two lists of stage one become one order."""

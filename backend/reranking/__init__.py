@@ -1,0 +1,1 @@
+"""Stage two: a cross-encoder reads the query with each candidate."""

@@ -1,0 +1,60 @@
+"""The last stage of a search: candidates in their final order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from backend.reranking.blend import blend
+from backend.types import Candidates, Hit, Reranked, ScoredChunk
+
+
+class PairScorer(Protocol):
+    """Anything that scores passages against a query within a budget."""
+
+    def score(
+        self, query: str, passages: Sequence[str], *, budget_ms: float
+    ) -> Sequence[float | None]:
+        """A logit for each passage; None where time ran out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rerank:
+    """Scores the best candidates and blends the scores with the order they came in."""
+
+    scorer: PairScorer
+    name: str = "rerank"
+
+    def __call__(self, candidates: Candidates, /) -> Reranked:
+        query, found = candidates.query, candidates.found
+        passages = [hit.chunk.passage for hit in found[: query.candidates]]
+        logits = list(self.scorer.score(query.text, passages, budget_ms=query.budget_ms))
+        scored = sum(logit is not None for logit in logits)
+        note = ""
+        if scored < len(logits):
+            note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(logits)} candidates scored"
+        logits += [None] * (len(found) - len(logits))
+        return Reranked(hits=_ordered(found, logits), scored=scored, note=note)
+
+
+def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
+    """Candidates as they came: the answer when nothing is reranked."""
+    return Reranked(hits=_ordered(found, [None] * len(found)), scored=0, note="")
+
+
+def _ordered(found: Sequence[ScoredChunk], logits: Sequence[float | None]) -> tuple[Hit, ...]:
+    final = blend([hit.score for hit in found], logits)
+    order = sorted(range(len(found)), key=lambda i: -final[i])
+    return tuple(
+        Hit(
+            chunk=found[i].chunk,
+            score=final[i],
+            rank=rank,
+            first_rank=i + 1,
+            first_score=found[i].score,
+            rerank_score=logits[i],
+        )
+        for rank, i in enumerate(order, start=1)
+    )

@@ -1,0 +1,207 @@
+"""Qdrant Edge: Qdrant's engine in this process, on a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import qdrant_edge as qe
+
+from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged
+from backend.store.protocol import FACETS, check_vectors
+from backend.store.quantization import Quantization, edge_config
+from backend.types import (
+    Chunk,
+    ChunkId,
+    Filters,
+    FloatArray,
+    Fusion,
+    Located,
+    ScoredChunk,
+    SparseVector,
+)
+
+DENSE, BM25 = "dense", "bm25"
+INDEXING_THRESHOLD_KB = 1
+"""Below the engine's own 10 MB a segment stays unquantized; documentation sets are smaller."""
+_HNSW_M, _HNSW_EF_CONSTRUCT = 16, 100
+_FULL_SCAN_THRESHOLD_KB = 10_000
+_MAX_FACETS = 1_000
+
+
+class EdgeStore:
+    """One index in one folder. Searches may run side by side."""
+
+    def __init__(
+        self, shard: qe.EdgeShard, *, dimension: int, quantization: Quantization, fusion: Fusion
+    ) -> None:
+        self._shard = shard
+        self._dimension = dimension
+        self._fusion = fusion
+        codes = qe.QuantizationSearchParams(
+            ignore=quantization.mode == "none",
+            rescore=quantization.rescore,
+            oversampling=quantization.oversampling,
+        )
+        self._params = qe.SearchParams(quantization=codes)
+
+    @classmethod
+    def create(
+        cls, folder: Path, *, dimension: int, quantization: Quantization, fusion: Fusion
+    ) -> EdgeStore:
+        """Make an empty index in a folder that does not hold one.
+
+        Raises:
+            DataFolderUnusable: The folder cannot be written.
+        """
+        config = qe.EdgeConfig(
+            vectors={
+                DENSE: qe.EdgeVectorParams(
+                    size=dimension,
+                    distance=qe.Distance.Cosine,
+                    quantization_config=edge_config(quantization.mode),
+                )
+            },
+            sparse_vectors={BM25: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
+            hnsw_config=qe.HnswIndexConfig(
+                m=_HNSW_M,
+                ef_construct=_HNSW_EF_CONSTRUCT,
+                full_scan_threshold=_FULL_SCAN_THRESHOLD_KB,
+            ),
+            optimizers=qe.EdgeOptimizersConfig(
+                indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=1
+            ),
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            shard = qe.EdgeShard.create(str(folder), config)
+            for field in (*FACETS, "path"):
+                index = qe.KeywordIndexParams(prefix=field == "path")
+                shard.update(qe.UpdateOperation.create_field_index(field, index))
+        except Exception as exc:  # The engine raises bare Exception.
+            raise DataFolderUnusable(
+                f"No index can be made in {folder}: {exc}.",
+                fix="Check the folder's permissions and the free disk space.",
+            ) from exc
+        return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, dimension: int, quantization: Quantization, fusion: Fusion
+    ) -> EdgeStore:
+        """Open an index that was made before.
+
+        Raises:
+            DataFolderBusy: Another process has it open.
+            IndexDamaged: Its files are missing or cannot be read.
+        """
+        try:
+            shard = qe.EdgeShard.load(str(folder))
+        except Exception as exc:  # The engine raises bare Exception.
+            if "WouldBlock" in str(exc):
+                raise DataFolderBusy(
+                    f"{folder} is open in another process.",
+                    fix="Use the running app's address, or stop it first.",
+                ) from exc
+            raise IndexDamaged(
+                f"The index in {folder} cannot be read: {exc}.", fix="Index the collection again."
+            ) from exc
+        return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
+
+    def upsert(
+        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+    ) -> None:
+        check_vectors(dense, count=len(chunks), dimension=self._dimension)
+        points = [
+            qe.Point(
+                id=chunk.id,
+                vector={DENSE: vector, BM25: qe.SparseVector(terms.indices, terms.values)},
+                payload={key: value for key, value in asdict(chunk).items() if key != "id"},
+            )
+            for chunk, vector, terms in zip(chunks, dense.tolist(), sparse, strict=True)
+        ]
+        self._shard.update(qe.UpdateOperation.upsert_points(points))
+
+    def optimize(self) -> None:
+        self._shard.optimize()
+        self._shard.flush()
+
+    def search(self, located: Located) -> list[ScoredChunk]:
+        terms = qe.SparseVector(located.sparse.indices, located.sparse.values)
+        lists = [
+            qe.Prefetch(
+                query=qe.Query.Nearest(located.dense.tolist(), using=DENSE),
+                limit=self._fusion.depth,
+                params=self._params,
+                filter=_filter(located.filters),
+            ),
+            qe.Prefetch(
+                query=qe.Query.Nearest(terms, using=BM25),
+                limit=self._fusion.depth,
+                filter=_filter(located.filters),
+            ),
+        ]
+        weights = [self._fusion.dense_weight, self._fusion.bm25_weight]
+        points = self._shard.query(
+            qe.QueryRequest(
+                prefetches=lists,
+                query=qe.Fusion.Rrf(k=self._fusion.k, weights=weights),
+                limit=located.limit,
+                with_payload=True,
+            )
+        )
+        return [
+            ScoredChunk(chunk=_chunk(point.id, point.payload), score=point.score)
+            for point in points
+        ]
+
+    def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
+        records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
+        return {
+            ChunkId(str(record.id)): np.asarray(record.vector[DENSE], np.float32)
+            for record in records
+        }
+
+    def facets(self) -> Mapping[str, Mapping[str, int]]:
+        return {
+            field: {
+                str(hit.value): hit.count
+                for hit in self._shard.facet(
+                    qe.FacetRequest(key=field, limit=_MAX_FACETS, exact=True)
+                ).hits
+            }
+            for field in FACETS
+        }
+
+    def __len__(self) -> int:
+        return self._shard.count(qe.CountRequest())
+
+    @property
+    def quantized(self) -> int:
+        """Dense vectors that are searched by their index and codes, not by scanning originals."""
+        return self._shard.info().indexed_vectors_count
+
+    def close(self) -> None:
+        self._shard.close()
+
+
+def _filter(filters: Filters) -> qe.Filter | None:
+    wanted = {
+        "package": filters.packages,
+        "language": filters.languages,
+        "kind": filters.kinds,
+    }
+    must: list[qe.ConditionType] = [
+        qe.FieldCondition(key=key, match=qe.MatchAny(any=list(values)))
+        for key, values in wanted.items()
+        if values
+    ]
+    if filters.path_prefix:
+        must.append(qe.FieldCondition(key="path", match=qe.MatchPrefix(filters.path_prefix)))
+    return qe.Filter(must=must) if must else None
+
+
+def _chunk(id: object, payload: dict[str, object] | None) -> Chunk:
+    return Chunk(id=ChunkId(str(id)), **(payload or {}))  # type: ignore[arg-type]

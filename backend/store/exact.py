@@ -1,0 +1,103 @@
+"""An exact store in plain numpy: the oracle that tests and benchmarks compare engines with."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from backend.store.protocol import FACETS, check_vectors
+from backend.types import (
+    Chunk,
+    ChunkId,
+    Filters,
+    FloatArray,
+    Fusion,
+    Located,
+    ScoredChunk,
+    SparseVector,
+)
+
+
+class ExactStore:
+    """Scores every chunk on every query, in the arithmetic that the engine documents."""
+
+    def __init__(self, *, dimension: int, fusion: Fusion) -> None:
+        self._dimension = dimension
+        self._fusion = fusion
+        self._chunks: dict[ChunkId, Chunk] = {}
+        self._dense: dict[ChunkId, FloatArray] = {}
+        self._sparse: dict[ChunkId, dict[int, float]] = {}
+
+    def upsert(
+        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+    ) -> None:
+        check_vectors(dense, count=len(chunks), dimension=self._dimension)
+        for chunk, vector, terms in zip(chunks, dense, sparse, strict=True):
+            self._chunks[chunk.id] = chunk
+            self._dense[chunk.id] = vector
+            self._sparse[chunk.id] = dict(zip(terms.indices, terms.values, strict=True))
+
+    def optimize(self) -> None:
+        """Nothing to build: every search is exact."""
+
+    def search(self, located: Located) -> list[ScoredChunk]:
+        allowed = [id for id, chunk in self._chunks.items() if _passes(chunk, located.filters)]
+        if not allowed:
+            return []
+        cosines = np.stack([self._dense[id] for id in allowed]) @ located.dense
+        dense = {id: float(score) for id, score in zip(allowed, cosines, strict=True)}
+        bm25 = {id: score for id in allowed if (score := self._bm25(id, located.sparse)) > 0}
+        fused: Counter[ChunkId] = Counter()
+        for scores, weight in (
+            (dense, self._fusion.dense_weight),
+            (bm25, self._fusion.bm25_weight),
+        ):
+            ranking = sorted(scores, key=lambda id: -scores[id])[: self._fusion.depth]
+            for rank, id in enumerate(ranking):
+                fused[id] += weight / (self._fusion.k + rank)
+        return [
+            ScoredChunk(chunk=self._chunks[id], score=score)
+            for id, score in fused.most_common(located.limit)
+        ]
+
+    def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
+        return {id: self._dense[id] for id in ids if id in self._dense}
+
+    def facets(self) -> Mapping[str, Mapping[str, int]]:
+        return {
+            field: dict(
+                Counter(getattr(chunk, field) for chunk in self._chunks.values()).most_common()
+            )
+            for field in FACETS
+        }
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _bm25(self, id: ChunkId, query: SparseVector) -> float:
+        document = self._sparse[id]
+        return sum(
+            weight * document[term] * self._idf(term)
+            for term, weight in zip(query.indices, query.values, strict=True)
+            if term in document
+        )
+
+    def _idf(self, term: int) -> float:
+        """Qdrant's formula: ln(1 + (N - df + 0.5) / (df + 0.5))."""
+        holders = sum(term in document for document in self._sparse.values())
+        return math.log(1 + (len(self._sparse) - holders + 0.5) / (holders + 0.5))
+
+
+def _passes(chunk: Chunk, filters: Filters) -> bool:
+    return (
+        (not filters.packages or chunk.package in filters.packages)
+        and (not filters.languages or chunk.language in filters.languages)
+        and (not filters.kinds or chunk.kind in filters.kinds)
+        and chunk.path.startswith(filters.path_prefix)
+    )

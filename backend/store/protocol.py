@@ -1,0 +1,74 @@
+"""What every store does. One contract suite runs over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from backend.errors import InvalidVector
+from backend.types import Chunk, ChunkId, FloatArray, Located, ScoredChunk, SparseVector
+
+FACETS = ("package", "language", "kind")
+"""Fields that filters match whole; `path` is matched by prefix."""
+
+
+class ChunkStore(Protocol):
+    """The chunks of one index with a dense and a BM25 vector each."""
+
+    def upsert(
+        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+    ) -> None:
+        """Insert or replace chunks by id.
+
+        Args:
+            chunks: n chunks.
+            dense: Unit-norm vectors, shape (n, dimension).
+            sparse: n BM25 document vectors.
+
+        Raises:
+            InvalidVector: A vector is not finite, or the shape is wrong. Nothing is written.
+        """
+        ...
+
+    def optimize(self) -> None:
+        """Build the index and the quantized codes, and make everything durable."""
+        ...
+
+    def search(self, located: Located) -> list[ScoredChunk]:
+        """Fuse dense and BM25 hits that pass the filters; best first, at most `located.limit`."""
+        ...
+
+    def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
+        """The dense vectors of those ids that are stored."""
+        ...
+
+    def facets(self) -> Mapping[str, Mapping[str, int]]:
+        """For each field of `FACETS`, its values with the number of chunks, most frequent first."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+        ...
+
+    def close(self) -> None:
+        """Release files and memory; the store cannot be used afterwards."""
+        ...
+
+
+def check_vectors(dense: FloatArray, *, count: int, dimension: int) -> None:
+    """Refuse what a store would keep silently and never find again.
+
+    Raises:
+        InvalidVector: The shape is not (count, dimension), or a value is NaN or infinite.
+    """
+    if dense.shape != (count, dimension):
+        raise InvalidVector(
+            f"Expected vectors of shape {(count, dimension)}, got {dense.shape}.",
+            fix="Index with the model that the collection was made with.",
+        )
+    if not np.isfinite(dense).all():
+        raise InvalidVector(
+            "A vector holds NaN or infinite values.", fix="Check the embedding model's files."
+        )

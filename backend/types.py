@@ -1,0 +1,247 @@
+"""What flows through a search and through indexing. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NewType, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Kind = Literal["function", "method", "class", "module", "section", "text"]
+Phase = Literal["fetch", "read", "embed", "optimize", "done"]
+ChunkId = NewType("ChunkId", str)
+"""A UUID derived from what a chunk is, never from when or where on disk it was indexed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A span of one file: the unit that is embedded, ranked and shown."""
+
+    id: ChunkId
+    source: str
+    """Where the file came from, such as `pypi:qdrant-client==1.20.0` or `dir:/home/me/project`."""
+    path: str
+    """Relative to the root of the source, with forward slashes."""
+    start_line: int
+    end_line: int
+    """First and last line, 1-based and inclusive."""
+    language: str
+    symbol: str
+    """Dotted symbol path (`Client.upsert`), heading path (`Install > GPU`), or empty."""
+    kind: Kind
+    text: str
+    """The exact source lines."""
+    package: str
+    """The distribution or folder name that filters use, such as `qdrant-client`."""
+
+    @property
+    def passage(self) -> str:
+        """What the models read: path and symbol first, then the text."""
+        return f"{self.path} {self.symbol}".rstrip() + "\n" + self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Limits a search to chunks whose fields match; an empty field does not limit."""
+
+    packages: Sequence[str] = ()
+    languages: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    path_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One search, validated by `backend.query.make_query`."""
+
+    text: str
+    collection: str
+    top_k: int
+    filters: Filters
+    rerank: bool
+    candidates: int
+    """First-stage hits that the reranker may score."""
+    budget_ms: float
+    """Milliseconds after which reranking stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Non-zero terms of a BM25 vector; `indices` are distinct term hashes."""
+
+    indices: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion:
+    """Weighted reciprocal rank fusion: the sum over both lists of weight / (k + rank).
+
+    Source: Cormack et al. 2009, doi:10.1145/1571941.1572114.
+    """
+
+    k: int
+    dense_weight: float
+    bm25_weight: float
+    depth: int
+    """Hits that each list gives to the fusion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Located:
+    """A query as vectors: what the store is asked."""
+
+    dense: FloatArray
+    """Unit norm, shape (dimension,)."""
+    sparse: SparseVector
+    filters: Filters
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredChunk:
+    """A chunk and the score of the stage that ranked it: higher is better, comparable within it."""
+
+    chunk: Chunk
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A candidate with its place before and after reranking."""
+
+    chunk: Chunk
+    score: float
+    """The score of the list that this hit stands in: higher is better."""
+    rank: int
+    """1-based place in the final order."""
+    first_rank: int
+    """1-based place in the first stage's order."""
+    first_score: float
+    """The first stage's fused score."""
+    rerank_score: float | None
+    """The cross-encoder's logit; None when this candidate was not scored."""
+
+    @property
+    def moved(self) -> int:
+        """Places gained by reranking: positive is up."""
+        return self.first_rank - self.rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What stage one hands to stage two: its hits, best first."""
+
+    query: Query
+    found: Sequence[ScoredChunk]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reranked:
+    """All candidates in their final order."""
+
+    hits: tuple[Hit, ...]
+    scored: int
+    note: str
+    """Why fewer were scored than asked for; empty when all were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResponse:
+    """The answer, and what every stage did to reach it."""
+
+    query: Query
+    hits: tuple[Hit, ...]
+    """Best first, at most `query.top_k`."""
+    candidates: tuple[Hit, ...]
+    """All that stage one handed to stage two, in stage one's order."""
+    timings: Mapping[str, float]
+    """Stage name to milliseconds, in the order of the stages; `total` comes last."""
+    reranked: int
+    """How many candidates the cross-encoder scored."""
+    rerank_note: str
+    """Why fewer candidates were scored than asked for; empty when all were."""
+    index: IndexIdentity
+    pending: bool = False
+    """True for first-stage hits that are shown while the reranker still works."""
+
+    @property
+    def before(self) -> tuple[Hit, ...]:
+        """The same hits in first-stage order, each with its first-stage score."""
+        ordered = sorted(self.hits, key=lambda hit: hit.first_rank)
+        return tuple(replace(hit, score=hit.first_score) for hit in ordered)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexIdentity:
+    """What an index was made with. Queries are refused when it differs from what is configured."""
+
+    model: str
+    """Embedding model and its revision."""
+    dimension: int
+    pooling: str
+    query_prefix: str
+    document_prefix: str
+    document_precision: str
+    sparse: str
+    """Name and version of the BM25 tokenizer and its constants."""
+    chunker: str
+    quantization: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexProgress:
+    """Where an indexing run stands; the same numbers for page, CLI and API."""
+
+    phase: Phase
+    files: int = 0
+    chunks: int = 0
+    chunks_total: int = 0
+    """0 while files are still being read."""
+    chunks_per_second: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSummary:
+    """What one source gave to a collection."""
+
+    source: str
+    files: int
+    chunks: int
+    note: str = ""
+    """Set when the source is not the one that was asked for, or gave less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionInfo:
+    """A collection that can be searched."""
+
+    name: str
+    description: str
+    chunks: int
+    files: int
+    sources: tuple[SourceSummary, ...]
+    skipped: Mapping[str, int]
+    """Reason to number of files left out."""
+    identity: IndexIdentity
+    built_at: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexReport:
+    """What an indexing run did."""
+
+    info: CollectionInfo
+    embedded: int
+    """Chunks embedded in this run."""
+    reused: int
+    """Chunks whose vectors were taken from the index before, or from an interrupted run."""
+    seconds: float
+    changed: bool
+    """False when nothing had changed and the index was left as it was."""

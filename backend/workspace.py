@@ -1,0 +1,332 @@
+"""A data folder with its models and collections: what page, MCP, CLI and Python code share."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from backend.build import (
+    DEFAULT_MANIFEST,
+    EdgeStores,
+    Models,
+    build_indexer,
+    build_pipeline,
+    configured_identity,
+    load_models,
+)
+from backend.catalog import Catalog
+from backend.config import DEFAULT_COLLECTION, Settings, load_settings
+from backend.errors import (
+    DataFolderBusy,
+    DataFolderUnusable,
+    IdentityMismatch,
+    IndexingBusy,
+    InvalidSource,
+)
+from backend.indexer import OnProgress
+from backend.ingestion.collection import Manifest, Opened, open_sources
+from backend.pipeline import SearchPipeline
+from backend.query import make_query, values
+from backend.store.protocol import ChunkStore
+from backend.types import (
+    CollectionInfo,
+    Filters,
+    IndexIdentity,
+    IndexProgress,
+    IndexReport,
+    Query,
+    SearchResponse,
+)
+
+
+class Workspace:
+    """Indexes and searches the collections of one data folder. Safe to call from many threads.
+
+    Args:
+        data_dir: The folder; None takes it from the settings.
+        settings: All settings; None reads the environment.
+
+    Raises:
+        DataFolderUnusable: The folder cannot be created or written.
+        DataFolderBusy: Another process, or another Workspace, holds it.
+    """
+
+    def __init__(
+        self, data_dir: str | Path | None = None, *, settings: Settings | None = None
+    ) -> None:
+        settings = settings or load_settings()
+        if data_dir is not None:
+            settings = settings.model_copy(update={"data_dir": Path(data_dir).expanduser()})
+        self.settings = settings
+        self._lock = _lock_folder(settings.data_dir)
+        self._catalog = Catalog(settings.data_dir / "collections")
+        self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
+        self._models: Models | None = None
+        self._loading = threading.RLock()
+        self._indexing: set[str] = set()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all collections and let other processes have the folder."""
+        with self._loading:
+            for store, _ in self._stores.values():
+                store.close()
+            self._stores.clear()
+            if self._models is not None:
+                self._models.reranker.close()
+                self._models = None
+            self._lock.release()
+
+    def announce(self, url: str) -> None:
+        """Leave word for other processes where this one can be reached."""
+        _owner_file(self.settings.data_dir).write_text(json.dumps({"pid": os.getpid(), "url": url}))
+
+    def load(self) -> Models:
+        """Load the models now rather than with the first query.
+
+        Raises:
+            ModelUnavailable: Weights are missing, damaged, or cannot be fetched.
+        """
+        with self._loading:
+            if self._models is None:
+                self._models = load_models(self.settings)
+            return self._models
+
+    def index(
+        self,
+        source: str | Path | None = None,
+        *,
+        collection: str | None = None,
+        description: str = "",
+        on_progress: OnProgress = lambda progress: None,
+    ) -> IndexReport:
+        """Index a source, or bring its index up to date; queries are answered meanwhile.
+
+        Args:
+            source: A folder, `dir:folder`, `pypi:name==version` or `installed:name`; None indexes
+                the default collection.
+            collection: What to call it; None takes the source's own name.
+            description: A sentence for people and agents who choose a collection.
+            on_progress: Called some times a second with where the run stands.
+
+        Raises:
+            InvalidSource: The source does not exist or holds no searchable text.
+            SourceUnavailable: A package cannot be fetched.
+            IndexingBusy: The collection is being indexed already.
+            ModelUnavailable: The embedding model cannot be had.
+        """
+        if source is None:
+            manifest = Manifest.load(DEFAULT_MANIFEST)
+            if collection not in (None, manifest.name):
+                raise InvalidSource(
+                    f"No source was named for collection {collection!r}.",
+                    fix="Name a folder or a package to index.",
+                )
+            return self._index(manifest, on_progress)
+        specs = (str(source),)
+        if collection is None:
+            (opened,) = self._open_sources(specs, lambda progress: None)
+            collection = opened.source.package
+        return self._index(
+            Manifest(name=collection, description=description, sources=specs), on_progress
+        )
+
+    def search(
+        self,
+        text: str,
+        *,
+        collection: str | None = None,
+        top_k: int = 10,
+        packages: str | Sequence[str] | None = None,
+        languages: str | Sequence[str] | None = None,
+        kinds: str | Sequence[str] | None = None,
+        path_prefix: str = "",
+        rerank: bool | None = None,
+        candidates: int | None = None,
+        budget_ms: float | None = None,
+    ) -> SearchResponse:
+        """Search a collection.
+
+        Args:
+            text: What to find, in words or identifiers.
+            collection: Where; None is the default collection.
+            top_k: Hits to return, 1 to 100.
+            packages, languages, kinds: Keep only chunks with one of these values.
+            path_prefix: Keep only chunks whose path begins with this.
+            rerank: Whether the cross-encoder orders the candidates; None is the setting.
+            candidates: First-stage hits that it scores, 1 to 100; None is the setting.
+            budget_ms: Milliseconds after which it stops; None is the setting.
+
+        Raises:
+            InvalidQuery: The text is blank, too long or not Unicode, or an option is out of range.
+            UnknownCollection: The collection has not been indexed.
+            IdentityMismatch: It was indexed with another model than is configured.
+        """
+        filters = Filters(
+            packages=values(packages),
+            languages=values(languages),
+            kinds=values(kinds),
+            path_prefix=path_prefix.strip(),
+        )
+        query = make_query(
+            text,
+            collection=collection or DEFAULT_COLLECTION,
+            settings=self.settings,
+            top_k=top_k,
+            filters=filters,
+            rerank=rerank,
+            candidates=candidates,
+            budget_ms=budget_ms,
+        )
+        *_, response = self.stream(query)
+        return response
+
+    def stream(self, query: Query) -> Iterator[SearchResponse]:
+        """Answer with first-stage hits at once, then with the final order.
+
+        Raises:
+            UnknownCollection: The collection has not been indexed.
+            IdentityMismatch: It was indexed with another model than is configured.
+        """
+        yield from self._pipeline(query.collection).stream(query)
+
+    def collections(self) -> list[CollectionInfo]:
+        """What can be searched, by name."""
+        return [self._catalog.record(name).info for name in self._catalog.names()]
+
+    def facets(self, collection: str) -> Mapping[str, Mapping[str, int]]:
+        """The values that each filter can take in a collection, with their number of chunks.
+
+        Raises:
+            UnknownCollection: The collection has not been indexed.
+        """
+        return self._open(collection)[0].facets()
+
+    def is_current(self) -> bool:
+        """Whether the default collection is there, whole, and made as configured now."""
+        manifest = Manifest.load(DEFAULT_MANIFEST)
+        if manifest.name not in self._catalog.names():
+            return False
+        info = self._catalog.record(manifest.name).info
+        return (
+            tuple(summary.source for summary in info.sources) == manifest.sources
+            and not any(summary.note for summary in info.sources)
+            and info.identity == configured_identity(self.settings)
+        )
+
+    def _index(self, manifest: Manifest, on_progress: OnProgress) -> IndexReport:
+        name = manifest.name
+        with self._loading:
+            if name in self._indexing:
+                raise IndexingBusy(f"{name} is being indexed already.", fix="Wait until it is done.")
+            self._indexing.add(name)
+        try:
+            sources = self._open_sources(manifest.sources, on_progress)
+            indexer = build_indexer(self.settings, self.load(), self._catalog)
+            current = self._open(name)[0] if name in self._catalog.names() else None
+            report, store = indexer.index(
+                name,
+                sources,
+                description=manifest.description,
+                current=current,
+                on_progress=on_progress,
+            )
+            if store is not None:
+                # The store before is released when its last search has ended.
+                self._stores[name] = (store, report.info.identity)
+            on_progress(
+                IndexProgress(phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks)
+            )
+            return report
+        finally:
+            self._indexing.discard(name)
+
+    def _open_sources(self, specs: Sequence[str], on_progress: OnProgress) -> list[Opened]:
+        waiting = list(specs)
+
+        def fetched(spec: str) -> None:
+            waiting.remove(spec)
+            on_progress(IndexProgress(phase="fetch", message=", ".join(waiting)))
+
+        on_progress(IndexProgress(phase="fetch", message=", ".join(waiting)))
+        downloads = self.settings.data_dir / "downloads"
+        return open_sources(specs, downloads=downloads, on_fetched=fetched)
+
+    def _pipeline(self, collection: str) -> SearchPipeline:
+        store, identity = self._open(collection)
+        _check_identity(collection, identity, configured_identity(self.settings))
+        return build_pipeline(self.load(), store, identity)
+
+    def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:
+        with self._loading:
+            if collection not in self._stores:
+                record = self._catalog.record(collection)
+                folder = self._catalog.index_folder(collection, record.generation)
+                store = EdgeStores(self.settings).open(folder)
+                self._stores[collection] = (store, record.info.identity)
+            return self._stores[collection]
+
+
+def folder_owner(data_dir: Path) -> dict[str, object] | None:
+    """Process id and address of the app that holds a data folder, if one said so."""
+    try:
+        owner = json.loads(_owner_file(data_dir).read_text())
+    except (OSError, ValueError):
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _owner_file(data_dir: Path) -> Path:
+    return data_dir / "owner.json"
+
+
+def _lock_folder(data_dir: Path) -> FileLock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(data_dir / "lock", blocking=False)
+        lock.acquire()
+        _owner_file(data_dir).unlink(missing_ok=True)
+    except Timeout as exc:
+        owner = folder_owner(data_dir) or {}
+        where = f" by the app at {owner['url']} (process {owner['pid']})" if "url" in owner else ""
+        raise DataFolderBusy(
+            f"The data folder {data_dir} is in use{where or ' by another process'}.",
+            fix="Search there, stop it first, or set RANKSCOPE_DATA_DIR to another folder.",
+        ) from exc
+    except OSError as exc:
+        raise DataFolderUnusable(
+            f"The data folder {data_dir} cannot be written: {exc.strerror}.",
+            fix="Correct its permissions, or set RANKSCOPE_DATA_DIR to another folder.",
+        ) from exc
+    return lock
+
+
+def _check_identity(collection: str, stored: IndexIdentity, configured: IndexIdentity) -> None:
+    """A query's vectors must come from what the collection's vectors came from.
+
+    Raises:
+        IdentityMismatch: Another model, dimension, pooling, prefix or BM25 tokenizer is configured.
+    """
+    for name in ("model", "dimension", "pooling", "query_prefix", "document_prefix", "sparse"):
+        was, now = getattr(stored, name), getattr(configured, name)
+        if was != now:
+            raise IdentityMismatch(
+                f"Collection {collection!r} was indexed with {name} {was!r}, not {now!r}.",
+                fix="Index it again.",
+            )
