@@ -1,14 +1,14 @@
 """Two-stage search over code and documentation.
 
-    QUERY  text ─► embed ─► retrieve (dense + BM25, fused, in Qdrant) ─► rerank ─► answer
-    INDEX  source ─► files ─► chunks ─► vectors + BM25 ─► Qdrant collection (quantized)
+QUERY  text ─► embed ─► retrieve (dense + BM25, fused, in Qdrant) ─► rerank ─► answer
+INDEX  source ─► files ─► chunks ─► vectors + BM25 ─► Qdrant collection (quantized)
 
-    from backend import Workspace
+from backend import Workspace
 
-    with Workspace() as ws:
-        ws.index("path/to/folder", collection="mine")
-        response = ws.search("where are failed batches retried", collection="mine")
-        response.hits[0].chunk.path, response.before, response.timings
+with Workspace() as ws:
+    ws.index("path/to/folder", collection="mine")
+    response = ws.search("where are failed batches retried", collection="mine")
+    response.hits[0].chunk.path, response.before, response.timings
 """
 
 from backend.config import Settings, load_settings

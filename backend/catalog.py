@@ -78,7 +78,7 @@ class Catalog:
         if _NAME.fullmatch(name) is None:
             raise InvalidSource(
                 f"{name!r} cannot name a collection.",
-                fix="Use up to 64 letters, digits, '.', '_' and '-', beginning with one of the first two.",
+                fix="Use up to 64 letters, digits, '.', '_' and '-'; begin with a letter or digit.",
             )
         generation = f"generation-{uuid.uuid4().hex[:12]}"
         folder = self._folder / name / generation

@@ -22,7 +22,9 @@ class InvalidSettings(SearchError):
 class Settings(BaseSettings):
     """What can be set, with its range and default."""
 
-    model_config = SettingsConfigDict(env_prefix="RANKSCOPE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RANKSCOPE_", env_file=".env", extra="ignore", frozen=True
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("rankscope"),
@@ -51,7 +53,9 @@ class Settings(BaseSettings):
         default=300, ge=0, le=60_000, description="Milliseconds after which reranking stops."
     )
     host: str = Field(default="127.0.0.1", description="Address that the page listens on.")
-    port: int = Field(default=7860, ge=0, le=65_535, description="Port of the page; 0 takes a free one.")
+    port: int = Field(
+        default=7860, ge=0, le=65_535, description="Port of the page; 0 takes a free one."
+    )
     log_level: str = Field(
         default="INFO",
         pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$",

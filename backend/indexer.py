@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import blake2b
@@ -113,14 +113,22 @@ class Indexer:
         fingerprint = self._fingerprint(reading)
         if record is not None and current is not None and record.fingerprint == fingerprint:
             report = IndexReport(
-                info=record.info, embedded=0, reused=0, seconds=time.monotonic() - started, changed=False
+                info=record.info,
+                embedded=0,
+                reused=0,
+                seconds=time.monotonic() - started,
+                changed=False,
             )
             return report, None
         generation = self.catalog.begin(name, self.identity)
         store = self.stores.create(self.catalog.index_folder(name, generation))
         earlier = self._earlier(name, record, current, besides=generation)
         embedded = self._fill(store, reading.chunks, [*earlier.values()], on_progress)
-        on_progress(IndexProgress(phase="optimize", chunks=len(reading.chunks), chunks_total=len(reading.chunks)))
+        on_progress(
+            IndexProgress(
+                phase="optimize", chunks=len(reading.chunks), chunks_total=len(reading.chunks)
+            )
+        )
         store.optimize()
         info = CollectionInfo(
             name=name,
@@ -138,7 +146,12 @@ class Indexer:
                 leftover.close()
         self.catalog.discard_others(name, generation)
         seconds = time.monotonic() - started
-        logger.info("Indexed {chunks} chunks of {name} in {s:.1f} s", chunks=info.chunks, name=name, s=seconds)
+        logger.info(
+            "Indexed {chunks} chunks of {name} in {s:.1f} s",
+            chunks=info.chunks,
+            name=name,
+            s=seconds,
+        )
         report = IndexReport(
             info=info,
             embedded=embedded,

@@ -96,5 +96,3 @@ def _pip_download(requirement: str, folder: Path) -> None:
             if has_pip
             else f"Install pip for {sys.executable}: python -m ensurepip",
         )
-
-

@@ -234,7 +234,9 @@ class Workspace:
         name = manifest.name
         with self._loading:
             if name in self._indexing:
-                raise IndexingBusy(f"{name} is being indexed already.", fix="Wait until it is done.")
+                raise IndexingBusy(
+                    f"{name} is being indexed already.", fix="Wait until it is done."
+                )
             self._indexing.add(name)
         try:
             sources = self._open_sources(manifest.sources, on_progress)
@@ -251,7 +253,9 @@ class Workspace:
                 # The store before is released when its last search has ended.
                 self._stores[name] = (store, report.info.identity)
             on_progress(
-                IndexProgress(phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks)
+                IndexProgress(
+                    phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks
+                )
             )
             return report
         finally:

@@ -57,11 +57,14 @@ class MiniLM:
 
     def embed_query(self, text: str) -> FloatArray:
         """Embed a query in float32; unit norm, shape (384,)."""
-        return self._queries.run(self._rows([text]))[0]
+        vector: FloatArray = self._queries.run(self._rows([text]))[0]
+        return vector
 
     def embed_documents(self, texts: Sequence[str]) -> FloatArray:
         """Embed documents in int8; unit norm, shape (len(texts), 384)."""
-        if self._documents is None:  # Only indexing needs it, so a server that searches saves 40 MB.
+        if (
+            self._documents is None
+        ):  # Only indexing needs it, so a server that searches saves 40 MB.
             self._documents = OnnxModel(self._documents_path, threads=1)
         with ThreadPoolExecutor(self._threads) as pool:
             return self._documents.run_all(self._rows(texts), pool)

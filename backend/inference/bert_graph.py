@@ -60,7 +60,7 @@ def bert_model(
         weights: Tensors under their Hugging Face names, with or without the `bert.` prefix.
         shape: Layers, heads and width.
         head: `mean` gives unit-norm mean-pooled embeddings, shape (batch, hidden);
-            `logit` gives the classifier's single logit over the pooled first token, shape (batch, 1).
+            `logit` gives the classifier's logit over the pooled first token, shape (batch, 1).
 
     Raises:
         KeyError: A tensor that the architecture needs is missing.
@@ -125,15 +125,21 @@ class _Graph:
             "Attention",
             [
                 hidden,
-                self._constant(f"{prefix}qkv", np.hstack([self._array(f"{p}.weight").T for p in parts])),
-                self._constant(f"{prefix}qkv_bias", np.hstack([self._array(f"{p}.bias") for p in parts])),
+                self._constant(
+                    f"{prefix}qkv", np.hstack([self._array(f"{p}.weight").T for p in parts])
+                ),
+                self._constant(
+                    f"{prefix}qkv_bias", np.hstack([self._array(f"{p}.bias") for p in parts])
+                ),
                 INPUTS[2],
             ],
             domain="com.microsoft",
             num_heads=shape.heads,
         )
         hidden = self._dense_add_norm(attended, hidden, f"{prefix}attention.output", shape)
-        widened = self._node("MatMul", [hidden, self._transposed(f"{prefix}intermediate.dense.weight")])
+        widened = self._node(
+            "MatMul", [hidden, self._transposed(f"{prefix}intermediate.dense.weight")]
+        )
         active = self._node(
             "BiasGelu",
             [widened, self._weight(f"{prefix}intermediate.dense.bias")],
@@ -151,7 +157,9 @@ class _Graph:
         return shape.hidden
 
     def logit(self, hidden: str) -> int:
-        first = self._node("Gather", [hidden, self._constant("first", np.array(0, np.int64))], axis=1)
+        first = self._node(
+            "Gather", [hidden, self._constant("first", np.array(0, np.int64))], axis=1
+        )
         pooled = self._node("Tanh", [self._linear(first, "pooler.dense")])
         self._linear(pooled, "classifier", output="output")
         return 1

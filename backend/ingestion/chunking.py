@@ -167,7 +167,11 @@ def _cut_cost(lines: Sequence[str], at: int) -> int:
     """Cutting between paragraphs is best, then before shallow lines; never before a closing one."""
     line = lines[at] if at < len(lines) else ""
     text = line.lstrip()
-    if not text or text[0] in ")]}" or text.startswith(("else", "elif", "except", "finally", "end")):
+    if (
+        not text
+        or text[0] in ")]}"
+        or text.startswith(("else", "elif", "except", "finally", "end"))
+    ):
         return 1000
     after_blank = at > 0 and not lines[at - 1].strip()
     return 2 * (len(line) - len(text)) - (3 if after_blank else 0)
@@ -181,7 +185,9 @@ def _with_ids(chunks: Iterable[Chunk]) -> list[Chunk]:
     seen: Counter[bytes] = Counter()
     named: list[Chunk] = []
     for chunk in chunks:
-        digest = blake2b(f"{chunk.source}\0{chunk.passage}".encode("utf-8", "replace"), digest_size=16)
+        digest = blake2b(
+            f"{chunk.source}\0{chunk.passage}".encode("utf-8", "replace"), digest_size=16
+        )
         seen[digest.digest()] += 1
         digest.update(str(seen[digest.digest()]).encode())
         named.append(replace(chunk, id=ChunkId(str(uuid.UUID(bytes=digest.digest())))))

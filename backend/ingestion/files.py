@@ -15,13 +15,13 @@ MAX_LINE_CHARS = 5_000
 """Longer lines are written by machines: minified scripts, serialized descriptors, data."""
 
 SKIPPED_FOLDERS = frozenset(
-    "__pycache__ node_modules site-packages bower_components venv .venv env .git .hg .svn .tox"
-    " .nox .mypy_cache .ruff_cache .pytest_cache .idea .vscode .gradle .next .terraform".split()
+    {
+        *("__pycache__", "node_modules", "site-packages", "bower_components", "venv", ".venv"),
+        *(".git", ".hg", ".svn", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
+        *(".idea", ".vscode", ".gradle", ".next", ".terraform"),
+    }
 )
-_LOCK_FILES = frozenset(
-    "package-lock.json yarn.lock pnpm-lock.yaml poetry.lock uv.lock Cargo.lock go.sum"
-    " composer.lock Gemfile.lock Pipfile.lock".split()
-)
+_LOCK_FILES = frozenset({"pnpm-lock.yaml", "poetry.lock", "uv.lock", "Pipfile.lock", "go.sum"})
 
 
 @dataclass(frozen=True, slots=True)

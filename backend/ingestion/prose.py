@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
@@ -43,7 +44,7 @@ def section_starts(
 
 def _markdown(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     tokens = _MARKDOWN.parse("\n".join(lines))
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.map and token.level == 0:
             title = "".join(part.content for part in inline.children or [] if part.type != "image")
             yield token.map[0], int(token.tag[1]), title.strip()

@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -102,9 +103,7 @@ class Wheel:
                 if stat.S_ISLNK(member.external_attr >> 16):
                     skipped["symbolic link"] += 1
                     continue
-                yield SourceFile(
-                    member.filename, member.file_size, lambda member=member: archive.read(member)
-                )
+                yield SourceFile(member.filename, member.file_size, partial(archive.read, member))
 
 
 @dataclass(frozen=True)
@@ -170,10 +169,15 @@ class Folder:
         return self._walk(self.root, [], skipped)
 
     def _walk(
-        self, folder: Path, ignores: list[tuple[Path, pathspec.GitIgnoreSpec]], skipped: Counter[str]
+        self,
+        folder: Path,
+        ignores: list[tuple[Path, pathspec.GitIgnoreSpec]],
+        skipped: Counter[str],
     ) -> Iterator[SourceFile]:
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: (not _is_folder(entry), entry.name))
+            entries = sorted(
+                os.scandir(folder), key=lambda entry: (not _is_folder(entry), entry.name)
+            )
         except OSError:
             skipped["unreadable"] += 1
             return

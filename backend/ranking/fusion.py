@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from backend.types import Fusion
 
-FUSION = Fusion(k=60, dense_weight=1.0, bm25_weight=1.0, depth=100)
+FUSION = Fusion(k=10, dense_weight=1.0, bm25_weight=1.0, depth=100)

@@ -33,8 +33,7 @@ class CrossEncoder:
     def __init__(self, folder: Path, *, threads: int) -> None:
         check_files(folder)
         self._tokenizer = load_tokenizer(folder / "tokenizer.json")
-        self._cls = self._tokenizer.token_to_id("[CLS]")
-        self._sep = self._tokenizer.token_to_id("[SEP]")
+        self._cls, self._sep = self._tokenizer.encode("").ids  # An empty text is [CLS] [SEP].
         self._model = OnnxModel(folder / "model.onnx", threads=1)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rerank")
@@ -42,9 +41,7 @@ class CrossEncoder:
         self._ms_per_token = 0.0
         self._warm_up()
 
-    def score(
-        self, query: str, passages: Sequence[str], *, budget_ms: float
-    ) -> list[float | None]:
+    def score(self, query: str, passages: Sequence[str], *, budget_ms: float) -> list[float | None]:
         """Score as many passages as the budget allows, the first ones first.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import qdrant_edge as qe
@@ -144,10 +145,11 @@ class EdgeStore:
             ),
         ]
         weights = [self._fusion.dense_weight, self._fusion.bm25_weight]
+        fusion = qe.Fusion.Rrf(k=self._fusion.k, weights=weights)
         points = self._shard.query(
             qe.QueryRequest(
                 prefetches=lists,
-                query=qe.Fusion.Rrf(k=self._fusion.k, weights=weights),
+                query=cast(qe.Fusion, fusion),  # The stub forgets that it is one.
                 limit=located.limit,
                 with_payload=True,
             )
@@ -159,10 +161,11 @@ class EdgeStore:
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
-        return {
-            ChunkId(str(record.id)): np.asarray(record.vector[DENSE], np.float32)
-            for record in records
-        }
+        found: dict[ChunkId, FloatArray] = {}
+        for record in records:
+            named = cast(dict[str, list[float]], record.vector)
+            found[ChunkId(str(record.id))] = np.asarray(named[DENSE], np.float32)
+        return found
 
     def facets(self) -> Mapping[str, Mapping[str, int]]:
         return {

@@ -50,18 +50,16 @@ class ExactStore:
         cosines = np.stack([self._dense[id] for id in allowed]) @ located.dense
         dense = {id: float(score) for id, score in zip(allowed, cosines, strict=True)}
         bm25 = {id: score for id in allowed if (score := self._bm25(id, located.sparse)) > 0}
-        fused: Counter[ChunkId] = Counter()
+        fused: dict[ChunkId, float] = {}
         for scores, weight in (
             (dense, self._fusion.dense_weight),
             (bm25, self._fusion.bm25_weight),
         ):
             ranking = sorted(scores, key=lambda id: -scores[id])[: self._fusion.depth]
             for rank, id in enumerate(ranking):
-                fused[id] += weight / (self._fusion.k + rank)
-        return [
-            ScoredChunk(chunk=self._chunks[id], score=score)
-            for id, score in fused.most_common(located.limit)
-        ]
+                fused[id] = fused.get(id, 0.0) + weight / (self._fusion.k + rank)
+        best = sorted(fused, key=lambda id: -fused[id])[: located.limit]
+        return [ScoredChunk(chunk=self._chunks[id], score=fused[id]) for id in best]
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         return {id: self._dense[id] for id in ids if id in self._dense}

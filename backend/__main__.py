@@ -1,0 +1,218 @@
+"""The command line: `python -m backend index | search | status`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from loguru import logger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from backend.catalog import Catalog
+from backend.config import load_settings
+from backend.errors import SearchError
+from backend.types import CollectionInfo, IndexProgress, SearchResponse
+from backend.workspace import Workspace, folder_owner
+
+_PHASES = {
+    "fetch": "Fetching packages",
+    "read": "Reading files",
+    "embed": "Embedding chunks",
+    "optimize": "Building the index",
+    "done": "Done",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 refused or failed, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = load_settings()
+        logger.remove()
+        logger.add(sys.stderr, level=max(settings.log_level, "WARNING", key=_severity))
+        run = {"index": _index, "search": _search, "status": _status}[arguments.command]
+        run(arguments)
+    except SearchError as exc:
+        if arguments.json:
+            print(json.dumps({"error": exc.message, "fix": exc.fix}, ensure_ascii=False))
+        else:
+            print(f"error: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. What was indexed before is as it was.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _index(arguments: argparse.Namespace) -> None:
+    with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
+        report = workspace.index(
+            arguments.source,
+            collection=arguments.collection,
+            description=arguments.description,
+            on_progress=bar.show,
+        )
+    if arguments.json:
+        print(json.dumps(asdict(report), ensure_ascii=False))
+        return
+    info = report.info
+    size = f"{info.chunks:,} chunks of {info.files:,} files"
+    done = "no change"
+    if report.changed:
+        done = f"embedded {report.embedded:,}, reused {report.reused:,}"
+    print(f"{info.name}: {size} in {report.seconds:.1f} s ({done})")
+    for reason, count in info.skipped.items():
+        print(f"  {count:,} skipped: {reason}")
+    _print_notes(info)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    with Workspace() as workspace:
+        response = workspace.search(
+            arguments.query,
+            collection=arguments.collection,
+            top_k=arguments.top_k,
+            packages=arguments.package,
+            languages=arguments.language,
+            kinds=arguments.kind,
+            path_prefix=arguments.path_prefix,
+            rerank=arguments.rerank,
+            candidates=arguments.candidates,
+            budget_ms=arguments.budget_ms,
+        )
+    if arguments.json:
+        print(json.dumps(_response_json(response), ensure_ascii=False))
+    else:
+        _print_response(response)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    """Needs no lock: the records can be read while an app runs."""
+    data_dir = load_settings().data_dir
+    catalog = Catalog(data_dir / "collections")
+    infos = [catalog.record(name).info for name in catalog.names()]
+    owner = folder_owner(data_dir)
+    if arguments.json:
+        collections = [asdict(info) for info in infos]
+        print(json.dumps({"data_dir": str(data_dir), "app": owner, "collections": collections}))
+        return
+    print(f"Data folder: {data_dir}")
+    if owner is not None:
+        print(f"App: {owner.get('url')} (process {owner.get('pid')})")
+    for info in infos:
+        print(
+            f"{info.name}: {info.chunks:,} chunks of {info.files:,} files,"
+            f" {info.identity.quantization}, built {info.built_at}"
+        )
+        _print_notes(info)
+    if not infos:
+        print("No collection yet. Run: python -m backend index")
+
+
+def _print_response(response: SearchResponse) -> None:
+    for hit in response.hits:
+        chunk = hit.chunk
+        moved = f"{hit.moved:+d}" if hit.moved else "="
+        print(f"{hit.rank:2d} {moved:>3}  {chunk.path}:{chunk.start_line}-{chunk.end_line}")
+        print(f"        {chunk.kind} {chunk.symbol}  [{chunk.source}]  score {hit.score:.3f}")
+    if not response.hits:
+        print("Nothing matches these filters.")
+    stages = "  ".join(f"{stage} {ms:.1f} ms" for stage, ms in response.timings.items())
+    reranked = f"reranked {response.reranked} of {len(response.candidates)} candidates"
+    print(f"\n{stages}  ({response.rerank_note or reranked})")
+
+
+def _response_json(response: SearchResponse) -> dict[str, Any]:
+    data = asdict(response)
+    data["before"] = [asdict(hit) for hit in response.before]
+    del data["candidates"]
+    return data
+
+
+def _print_notes(info: CollectionInfo) -> None:
+    for source in info.sources:
+        if source.note:
+            print(f"  note: {source.note}")
+
+
+class _Bar:
+    """A progress bar on stderr, where it does not mix with results."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+            transient=True,
+        )
+        self._task = self._progress.add_task("Starting", total=None, detail="")
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, progress: IndexProgress) -> None:
+        """Draw where the run stands."""
+        known = progress.phase in {"embed", "optimize", "done"}
+        rate = progress.chunks_per_second
+        detail = f"{progress.chunks:,}/{progress.chunks_total:,} chunks, {rate:.0f}/s"
+        if not known:
+            detail = f"{progress.files:,} files, {progress.chunks_total:,} chunks"
+        self._progress.update(
+            self._task,
+            description=_PHASES[progress.phase],
+            total=progress.chunks_total if known else None,
+            completed=progress.chunks,
+            detail=detail,
+        )
+
+
+def _severity(level: str) -> int:
+    return logger.level(level).no
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m backend", description="Two-stage search over code and documentation."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    index = commands.add_parser(
+        "index", help="index a folder or package; nothing: the default collection"
+    )
+    index.add_argument(
+        "source", nargs="?", help="folder, dir:folder, pypi:name==version, installed:name"
+    )
+    index.add_argument("--collection", help="its name; the source's own if left out")
+    index.add_argument("--description", default="", help="a sentence that helps to choose it")
+    search = commands.add_parser("search", help="search a collection")
+    search.add_argument("query")
+    search.add_argument("--collection", help="the default collection if left out")
+    search.add_argument("--top-k", type=int, default=10, help="hits to show, 1 to 100")
+    for name in ("package", "language", "kind"):
+        search.add_argument(f"--{name}", action="append", help=f"keep only this {name}; repeatable")
+    search.add_argument("--path-prefix", default="", help="keep only paths that begin with this")
+    search.add_argument(
+        "--rerank", action=argparse.BooleanOptionalAction, help="reranking on or off"
+    )
+    search.add_argument("--candidates", type=int, help="first-stage hits to rerank, 1 to 100")
+    search.add_argument("--budget-ms", type=float, help="milliseconds after which reranking stops")
+    status = commands.add_parser("status", help="show the data folder's collections")
+    for command in (index, search, status):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
