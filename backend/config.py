@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import SearchError
-from backend.store.quantization import Quantization, QuantizationMode
+from backend.types import Quantization, QuantizationMode
 
 DEFAULT_COLLECTION = "qdrant_ecosystem"
 
@@ -23,7 +23,11 @@ class Settings(BaseSettings):
     """What can be set, with its range and default."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RANKSCOPE_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="RANKSCOPE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     data_dir: Path = Field(
@@ -31,7 +35,7 @@ class Settings(BaseSettings):
         description="Folder of models, downloads and collections.",
     )
     threads: int = Field(
-        default_factory=lambda: min(os.cpu_count() or 1, 8),
+        default_factory=lambda: min(_cores(), 8),
         ge=1,
         le=64,
         description="Cores that models may use.",
@@ -52,9 +56,17 @@ class Settings(BaseSettings):
     rerank_budget_ms: float = Field(
         default=300, ge=0, le=60_000, description="Milliseconds after which reranking stops."
     )
-    host: str = Field(default="127.0.0.1", description="Address that the page listens on.")
+    host: str = Field(
+        default="127.0.0.1",
+        validation_alias=AliasChoices("RANKSCOPE_HOST", "GRADIO_SERVER_NAME"),
+        description="Address that the page listens on.",
+    )
     port: int = Field(
-        default=7860, ge=0, le=65_535, description="Port of the page; 0 takes a free one."
+        default=7860,
+        ge=0,
+        le=65_535,
+        validation_alias=AliasChoices("RANKSCOPE_PORT", "GRADIO_SERVER_PORT"),
+        description="Port of the page; 0 takes a free one.",
     )
     log_level: str = Field(
         default="INFO",
@@ -80,7 +92,14 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as exc:
         first = exc.errors()[0]
-        name = "RANKSCOPE_" + "_".join(str(part) for part in first["loc"]).upper()
+        name = "RANKSCOPE_" + str(first["loc"][0]).upper().removeprefix("RANKSCOPE_")
         raise InvalidSettings(
             f"{name} is not valid: {first['msg']}.", fix="Correct or unset it."
         ) from exc
+
+
+def _cores() -> int:
+    """Cores that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

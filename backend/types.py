@@ -12,6 +12,7 @@ import numpy.typing as npt
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Kind = Literal["function", "method", "class", "module", "section", "text"]
 Phase = Literal["fetch", "read", "embed", "optimize", "done"]
+QuantizationMode = Literal["none", "scalar", "binary", "binary+scalar", "turbo4"]
 ChunkId = NewType("ChunkId", str)
 """A UUID derived from what a chunk is, never from when or where on disk it was indexed."""
 
@@ -74,6 +75,19 @@ class SparseVector:
 
     indices: list[int]
     values: list[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How dense vectors are compressed, and how a search makes up for it."""
+
+    mode: QuantizationMode
+    """`scalar` keeps a byte a dimension, `turbo4` half a byte, `binary` a bit. In `binary+scalar`
+    the stored codes are bits and the query keeps a byte a dimension."""
+    rescore: bool
+    """Score the best codes again with the original vectors."""
+    oversampling: float
+    """Codes to rescore for each hit asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,7 +142,7 @@ class _Cutter:
         return replace(span, start=start, end=end)
 
     def _merged(self, spans: Iterable[Span], within: Span) -> list[Span]:
-        """Join small neighbours; several definitions together are named by what they stand in."""
+        """Join small neighbours up to `MERGE_CHARS`."""
         merged: list[Span] = []
         for span in spans:
             last = merged[-1] if merged else None
@@ -153,7 +153,7 @@ class _Cutter:
             elif self._is_blank(last):
                 merged[-1] = replace(span, start=last.start)
             else:
-                merged[-1] = replace(within, start=last.start, end=span.end)
+                merged[-1] = _joined(last, span, within)
         return merged
 
     def _size(self, span: Span) -> int:
@@ -161,6 +161,18 @@ class _Cutter:
 
     def _is_blank(self, span: Span) -> bool:
         return not any(line.strip() for line in self.lines[span.start : span.end])
+
+
+def _joined(first: Span, second: Span, within: Span) -> Span:
+    """Members are named by what they stand in, top-level definitions by all their names."""
+    names = within.symbol or ", ".join(filter(None, (first.symbol, second.symbol)))
+    same = first.kind == second.kind
+    return Span(
+        start=first.start,
+        end=second.end,
+        symbol=names,
+        kind=first.kind if same else within.kind,
+    )
 
 
 def _cut_cost(lines: Sequence[str], at: int) -> int:

@@ -12,7 +12,7 @@ import qdrant_edge as qe
 
 from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged
 from backend.store.protocol import FACETS, check_vectors
-from backend.store.quantization import Quantization, edge_config
+from backend.store.quantization import edge_config
 from backend.types import (
     Chunk,
     ChunkId,
@@ -20,6 +20,7 @@ from backend.types import (
     FloatArray,
     Fusion,
     Located,
+    Quantization,
     ScoredChunk,
     SparseVector,
 )

@@ -1,30 +1,14 @@
-"""Quantization modes by name. A vector in Qdrant takes a single configuration."""
+"""Quantization modes as the engine's configuration; a vector takes a single one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import qdrant_edge as qe
 
-QuantizationMode = Literal["none", "scalar", "binary", "binary+scalar", "turbo4"]
+from backend.types import QuantizationMode
+
 MODES: tuple[QuantizationMode, ...] = get_args(QuantizationMode)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How dense vectors are compressed, and how a search makes up for it.
-
-    Args:
-        mode: `scalar` keeps a byte a dimension, `turbo4` half a byte, `binary` a bit. In
-            `binary+scalar` the stored codes are bits and the query keeps a byte a dimension.
-        rescore: Score the best codes again with the original vectors.
-        oversampling: Codes to rescore for each hit asked for.
-    """
-
-    mode: QuantizationMode
-    rescore: bool
-    oversampling: float
 
 
 def edge_config(mode: QuantizationMode) -> qe.QuantizationConfigType | None:

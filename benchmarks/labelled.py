@@ -1,0 +1,145 @@
+"""Labelled sets: BEIR folders, and spans in the default collection; and their measure."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.build import DEFAULT_MANIFEST
+from backend.ingestion.chunking import chunk_file
+from backend.ingestion.collection import Manifest, open_sources
+from backend.ingestion.files import text_files
+from backend.types import Chunk, ChunkId
+
+SPANS = "qdrant_ecosystem"
+_BEIR = ("cosqa_dev", "anthropic_docs_qa")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Lines that answer a query; of a BEIR document, whose id stands as `package`, the whole."""
+
+    package: str
+    path: str
+    start_line: int
+    end_line: int
+    grade: float
+
+    def matches(self, chunk: Chunk) -> bool:
+        """Same file, overlapping lines."""
+        same_file = chunk.package == self.package and self.path in ("", chunk.path)
+        return same_file and chunk.start_line <= self.end_line and self.start_line <= chunk.end_line
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Queries with their targets over a corpus of chunks."""
+
+    name: str
+    chunks: Sequence[Chunk]
+    queries: Sequence[str]
+    targets: Sequence[Sequence[Target]]
+
+    def ndcg(self, rankings: Sequence[Sequence[Chunk]], *, k: int = 10) -> float:
+        """Mean nDCG@k over all queries."""
+        scores = [ndcg(r, t, k=k) for r, t in zip(rankings, self.targets, strict=True)]
+        return sum(scores) / len(scores)
+
+
+def ndcg(ranking: Sequence[Chunk], targets: Sequence[Target], *, k: int) -> float:
+    """Score a ranking of spans against the best one possible.
+
+    Each target counts once, at the first chunk that matches it; a chunk that matches several new
+    targets takes the highest grade and uses up all of them. Gain 2^grade - 1, discount
+    log2(rank + 1).
+
+    Args:
+        ranking: Chunks, best first.
+        targets: All spans that answer the query, with grades.
+        k: Ranks that count, at least 1.
+
+    Returns:
+        nDCG@k in [0, 1].
+
+    Source: Järvelin & Kekäläinen 2002, doi:10.1145/582415.582418.
+    """
+    left = list(targets)
+    gained = 0.0
+    for rank, chunk in enumerate(ranking[:k], start=1):
+        matched = [target for target in left if target.matches(chunk)]
+        left = [target for target in left if target not in matched]
+        grade = max((target.grade for target in matched), default=0)
+        gained += (2**grade - 1) / math.log2(rank + 1)
+    grades = sorted((target.grade for target in targets), reverse=True)[:k]
+    best = sum((2**grade - 1) / math.log2(rank + 1) for rank, grade in enumerate(grades, start=1))
+    return gained / best
+
+
+def load_all(folder: Path, *, downloads: Path) -> list[LabelledSet]:
+    """Read the dev sets below a folder; wheels of the default collection are fetched."""
+    return [_spans(folder / SPANS, downloads), *(_beir(folder / name) for name in _BEIR)]
+
+
+def _spans(folder: Path, downloads: Path) -> LabelledSet:
+    skipped: Counter[str] = Counter()
+    chunks: list[Chunk] = []
+    digests: set[str] = set()
+    manifest = Manifest.load(DEFAULT_MANIFEST)
+    for opened in open_sources(manifest.sources, downloads=downloads, on_fetched=lambda spec: None):
+        source = opened.source
+        for file in text_files(source.files(skipped), skipped):
+            if file.digest not in digests:
+                digests.add(file.digest)
+                chunks += chunk_file(
+                    file.text, source=source.id, path=file.path, package=source.package
+                )
+    rows = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+    return LabelledSet(
+        name=folder.name,
+        chunks=chunks,
+        queries=[row["query"] for row in rows],
+        targets=[[Target(**target) for target in row["targets"]] for row in rows],
+    )
+
+
+def _beir(folder: Path) -> LabelledSet:
+    grades: dict[str, list[Target]] = {}
+    for line in _lines(folder / "qrels.tsv.gz"):
+        query, document, grade = line.split("\t")[0], line.split("\t")[-2], line.split("\t")[-1]
+        if query != "query-id":
+            grades.setdefault(query, []).append(Target(document, "", 1, 1, float(grade)))
+    queries = [json.loads(line) for line in _lines(folder / "queries.jsonl.gz")]
+    queries = [query for query in queries if query["_id"] in grades]
+    return LabelledSet(
+        name=folder.name,
+        chunks=[_document(json.loads(line)) for line in _lines(folder / "corpus.jsonl.gz")],
+        queries=[query["text"] for query in queries],
+        targets=[grades[query["_id"]] for query in queries],
+    )
+
+
+def _document(row: Mapping[str, Any]) -> Chunk:
+    return Chunk(
+        id=ChunkId(str(uuid.uuid5(uuid.NAMESPACE_URL, row["_id"]))),
+        source="",
+        path=row.get("title") or "",
+        start_line=1,
+        end_line=1,
+        language="text",
+        symbol="",
+        kind="text",
+        text=row["text"],
+        package=row["_id"],
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return file.read().splitlines()

@@ -1,0 +1,206 @@
+"""Ranking quality on labelled sets: what each stage, mode and precision is worth.
+
+    python -m benchmarks.quality DATASETS [--data-dir FOLDER] [--skip-modes]
+
+DATASETS holds `qdrant_ecosystem/queries.jsonl` and the BEIR folders `cosqa_dev` and
+`anthropic_docs_qa`. Nothing here depends on speed; run it before a weight or a mode is changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.build import Models, build_pipeline, configured_identity, load_models
+from backend.config import load_settings
+from backend.embedding.bm25 import document_vector
+from backend.inference.session import OnnxModel
+from backend.query import make_query
+from backend.ranking.fusion import FUSION
+from backend.store.edge import EdgeStore
+from backend.store.exact import ExactStore
+from backend.store.protocol import ChunkStore
+from backend.store.quantization import MODES
+from backend.types import Chunk, FloatArray, Fusion, Quantization, QuantizationMode
+from benchmarks.labelled import LabelledSet, load_all
+
+RECALL_AT = 50
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("datasets", type=Path)
+    parser.add_argument("--data-dir", type=Path, default=load_settings().data_dir)
+    parser.add_argument("--skip-modes", action="store_true", help="only the table of the stages")
+    arguments = parser.parse_args()
+    settings = load_settings(data_dir=arguments.data_dir)
+    models = load_models(settings)
+    sets = load_all(arguments.datasets, downloads=arguments.data_dir / "downloads")
+    measured = [Measured.of(labelled, models) for labelled in sets]
+    print_stages(measured, models)
+    if not arguments.skip_modes:
+        print_modes(measured[0], models)
+        print_precision(measured, arguments.data_dir)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A labelled set and its document vectors."""
+
+    labelled: LabelledSet
+    vectors: FloatArray
+
+    @classmethod
+    def of(cls, labelled: LabelledSet, models: Models) -> Measured:
+        """Embed the corpus as indexing does."""
+        return cls(labelled, models.embedder.embed_documents([c.passage for c in labelled.chunks]))
+
+    def fill(self, store: ChunkStore) -> None:
+        """Index the corpus."""
+        for start in range(0, len(self.labelled.chunks), 512):
+            part = slice(start, start + 512)
+            chunks = self.labelled.chunks[part]
+            store.upsert(chunks, self.vectors[part], [document_vector(chunk) for chunk in chunks])
+        store.optimize()
+
+    def ndcg(
+        self, store: ChunkStore, models: Models, *, rerank: bool, budget_ms: float = 60_000
+    ) -> tuple[float, float]:
+        """nDCG@10 through the real pipeline, and the median milliseconds of a query."""
+        settings = load_settings()
+        pipeline = build_pipeline(models, store, configured_identity(settings))
+        rankings: list[list[Chunk]] = []
+        spent: list[float] = []
+        for text in self.labelled.queries:
+            query = make_query(
+                text, collection="", settings=settings, rerank=rerank, budget_ms=budget_ms
+            )
+            response = pipeline.search(query)
+            rankings.append([hit.chunk for hit in response.hits])
+            spent.append(response.timings["total"])
+        return self.labelled.ndcg(rankings), float(np.median(spent))
+
+
+def edge(fusion: Fusion, mode: QuantizationMode, *, rescore: bool, folder: str) -> EdgeStore:
+    """An empty index in a temporary folder."""
+    quantization = Quantization(mode=mode, rescore=rescore, oversampling=3.0)
+    return EdgeStore.create(
+        Path(folder) / "index", dimension=384, quantization=quantization, fusion=fusion
+    )
+
+
+def print_stages(measured: Sequence[Measured], models: Models) -> None:
+    """Dense, BM25, their fusion, and the fusion reranked, without and with the usual budget."""
+    budget = load_settings().rerank_budget_ms
+    print("\n| set | dense | BM25 | hybrid | + reranker | + reranker in", f"{budget:g} ms |")
+    print("|---|---|---|---|---|---|")
+    for one in measured:
+        row = []
+        for fusion in (
+            replace(FUSION, bm25_weight=0.0),
+            replace(FUSION, dense_weight=0.0),
+            FUSION,
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                store = edge(fusion, "binary+scalar", rescore=True, folder=folder)
+                one.fill(store)
+                row.append(one.ndcg(store, models, rerank=False)[0])
+                if fusion is FUSION:
+                    row.append(one.ndcg(store, models, rerank=True)[0])
+                    row.append(one.ndcg(store, models, rerank=True, budget_ms=budget)[0])
+                store.close()
+        print(
+            f"| {one.labelled.name} |", " | ".join(f"{value:.3f}" for value in row), "|", flush=True
+        )
+
+
+def print_modes(one: Measured, models: Models) -> None:
+    """Every quantization mode against the exact oracle, dense search alone and hybrid."""
+    dense_only = replace(FUSION, bm25_weight=0.0)
+    oracle = ExactStore(dimension=384, fusion=dense_only)
+    one.fill(oracle)
+    queries = np.stack([models.embedder.embed_query(text) for text in one.labelled.queries])
+    exact = np.argsort(-(queries @ one.vectors.T), axis=1)[:, :RECALL_AT]
+    wanted = [{one.labelled.chunks[i].id for i in row} for row in exact]
+    print(f"\n{one.labelled.name}, {len(one.labelled.chunks):,} chunks")
+    print(f"| mode | rescore | recall@{RECALL_AT} of dense | nDCG@10 hybrid | search p50 ms |")
+    print("|---|---|---|---|---|")
+    for mode in MODES:
+        for rescore in (False, True) if mode != "none" else (True,):
+            with tempfile.TemporaryDirectory() as folder:
+                store = edge(dense_only, mode, rescore=rescore, folder=folder)
+                one.fill(store)
+                recall, milliseconds = dense_recall(store, one.labelled.queries, models, wanted)
+                store.close()
+            with tempfile.TemporaryDirectory() as folder:
+                store = edge(FUSION, mode, rescore=rescore, folder=folder)
+                one.fill(store)
+                quality, _ = one.ndcg(store, models, rerank=False)
+                store.close()
+            yes = "yes" if rescore and mode != "none" else "no"
+            print(
+                f"| {mode} | {yes} | {recall:.3f} | {quality:.3f} | {milliseconds:.2f} |",
+                flush=True,
+            )
+
+
+def dense_recall(
+    store: ChunkStore, queries: Sequence[str], models: Models, wanted: Sequence[set[str]]
+) -> tuple[float, float]:
+    """Share of the exact neighbours found, and the median milliseconds of a store's search."""
+    pipeline = build_pipeline(models, store, configured_identity(load_settings()))
+    found, spent = 0, []
+    for text, ids in zip(queries, wanted, strict=True):
+        query = make_query(
+            text, collection="", settings=load_settings(), candidates=RECALL_AT, rerank=False
+        )
+        located = pipeline.embed(query)
+        started = time.perf_counter()
+        hits = pipeline.retrieve(located)
+        spent.append((time.perf_counter() - started) * 1000)
+        found += len(ids & {hit.chunk.id for hit in hits})
+    return found / sum(map(len, wanted)), float(np.median(spent))
+
+
+def print_precision(measured: Sequence[Measured], data_dir: Path) -> None:
+    """Dense search with float32 queries over float32 and over int8 documents."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from backend.inference.session import TokenRow, load_tokenizer
+
+    folder = next((data_dir / "models").glob("all-MiniLM-L6-v2-*"))
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    tokenizer.enable_truncation(256)
+    print("\n| set | float32 documents | int8 documents | cosine, min | cosine, mean |")
+    print("|---|---|---|---|---|")
+    model = OnnxModel(folder / "float32.onnx", threads=1)
+    with ThreadPoolExecutor() as pool:
+
+        def embed(texts: Sequence[str]) -> FloatArray:
+            rows = [TokenRow(e.ids, len(e.ids)) for e in tokenizer.encode_batch(list(texts))]
+            return model.run_all(rows, pool)
+
+        for one in measured:
+            queries = embed(one.labelled.queries)
+            full = embed([chunk.passage for chunk in one.labelled.chunks])
+            cosines = (full * one.vectors).sum(axis=1)
+            row = []
+            for vectors in (full, one.vectors):
+                order = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+                row.append(one.labelled.ndcg([[one.labelled.chunks[i] for i in r] for r in order]))
+            print(
+                f"| {one.labelled.name} | {row[0]:.3f} | {row[1]:.3f}"
+                f" | {cosines.min():.4f} | {cosines.mean():.4f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
