@@ -95,7 +95,7 @@ def _status(arguments: argparse.Namespace) -> None:
     """Needs no lock: the records can be read while an app runs."""
     data_dir = load_settings().data_dir
     catalog = Catalog(data_dir / "collections")
-    infos = [catalog.record(name).info for name in catalog.names()]
+    infos = catalog.infos()
     owner = folder_owner(data_dir)
     if arguments.json:
         collections = [asdict(info) for info in infos]

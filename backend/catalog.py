@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from backend.errors import IndexDamaged, InvalidSource, UnknownCollection
 from backend.types import CollectionInfo, IndexIdentity, SourceSummary
 
@@ -65,6 +67,16 @@ class Catalog:
                 f"The record of collection {name!r} is damaged.", fix="Index it again."
             ) from exc
 
+    def infos(self) -> list[CollectionInfo]:
+        """All collections whose record can be read, by name."""
+        infos = []
+        for name in self.names():
+            try:
+                infos.append(self.record(name).info)
+            except IndexDamaged as exc:
+                logger.warning("{why}", why=exc)
+        return infos
+
     def index_folder(self, name: str, generation: str) -> Path:
         """Where the engine keeps a generation."""
         return self._folder / name / generation / "index"
@@ -104,8 +116,9 @@ class Catalog:
             os.fsync(file.fileno())
         os.replace(scratch, path)
 
-    def discard_others(self, name: str, keep: str) -> None:
-        """Delete all generations but one."""
+    def discard_earlier(self, name: str) -> None:
+        """Delete all generations but the current one."""
+        keep = self.record(name).generation
         for path in self._folder.glob(f"{name}/generation-*"):
             if path.name != keep:
                 shutil.rmtree(path, ignore_errors=True)

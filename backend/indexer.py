@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import blake2b
@@ -96,7 +97,8 @@ class Indexer:
             on_progress: Called some times a second with where the run stands.
 
         Returns:
-            What was done, and the new open index; None if nothing had changed.
+            What was done, and the new open index; None if nothing had changed. The files of the
+            generation before remain: searches may still be reading them.
 
         Raises:
             InvalidSource: The name is not one, or the sources hold no searchable text.
@@ -109,9 +111,9 @@ class Indexer:
                 f" searched ({_reasons(reading.skipped)}).",
                 fix="Choose a folder with source code or documentation.",
             )
-        record = self._record(name)
+        record = self.catalog.record(name) if current is not None else None
         fingerprint = self._fingerprint(reading)
-        if record is not None and current is not None and record.fingerprint == fingerprint:
+        if record is not None and record.fingerprint == fingerprint:
             report = IndexReport(
                 info=record.info,
                 embedded=0,
@@ -122,40 +124,34 @@ class Indexer:
             return report, None
         generation = self.catalog.begin(name, self.identity)
         store = self.stores.create(self.catalog.index_folder(name, generation))
-        earlier = self._earlier(name, record, current, besides=generation)
-        embedded = self._fill(store, reading.chunks, [*earlier.values()], on_progress)
-        on_progress(
-            IndexProgress(
-                phase="optimize", chunks=len(reading.chunks), chunks_total=len(reading.chunks)
+        try:
+            with self._earlier(name, record, current, besides=generation) as earlier:
+                embedded = self._fill(store, reading.chunks, earlier, on_progress)
+            total = len(reading.chunks)
+            on_progress(IndexProgress(phase="optimize", chunks=total, chunks_total=total))
+            store.optimize()
+            info = CollectionInfo(
+                name=name,
+                description=description,
+                chunks=total,
+                files=sum(summary.files for summary in reading.summaries),
+                sources=tuple(reading.summaries),
+                skipped=dict(reading.skipped.most_common()),
+                identity=self.identity,
+                built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
-        )
-        store.optimize()
-        info = CollectionInfo(
-            name=name,
-            description=description,
-            chunks=len(reading.chunks),
-            files=sum(summary.files for summary in reading.summaries),
-            sources=tuple(reading.summaries),
-            skipped=dict(reading.skipped.most_common()),
-            identity=self.identity,
-            built_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-        self.catalog.commit(name, Record(generation=generation, fingerprint=fingerprint, info=info))
-        for leftover in earlier.values():
-            if leftover is not current:
-                leftover.close()
-        self.catalog.discard_others(name, generation)
+            self.catalog.commit(
+                name, Record(generation=generation, fingerprint=fingerprint, info=info)
+            )
+        except BaseException:
+            store.close()  # What it holds so far is reused by the next run.
+            raise
         seconds = time.monotonic() - started
-        logger.info(
-            "Indexed {chunks} chunks of {name} in {s:.1f} s",
-            chunks=info.chunks,
-            name=name,
-            s=seconds,
-        )
+        logger.info("Indexed {n} chunks of {name} in {s:.1f} s", n=total, name=name, s=seconds)
         report = IndexReport(
             info=info,
             embedded=embedded,
-            reused=info.chunks - embedded,
+            reused=total - embedded,
             seconds=seconds,
             changed=True,
         )
@@ -231,25 +227,25 @@ class Indexer:
             )
         return embedded
 
+    @contextmanager
     def _earlier(
         self, name: str, record: Record | None, current: ChunkStore | None, *, besides: str
-    ) -> dict[str, ChunkStore]:
+    ) -> Iterator[list[ChunkStore]]:
         """Generations whose vectors can be copied, the current one first."""
-        usable: dict[str, ChunkStore] = {}
-        for generation, identity in self.catalog.generations(name):
-            if generation == besides or not _same_vectors(identity, self.identity):
-                continue
-            if record is not None and generation == record.generation and current is not None:
-                usable = {generation: current, **usable}
-                continue
-            try:
-                usable[generation] = self.stores.open(self.catalog.index_folder(name, generation))
-            except SearchError as exc:
-                logger.warning("Cannot reuse {generation}: {why}", generation=generation, why=exc)
-        return usable
-
-    def _record(self, name: str) -> Record | None:
-        return self.catalog.record(name) if name in self.catalog.names() else None
+        usable: list[ChunkStore] = []
+        with ExitStack() as opened:
+            for generation, identity in self.catalog.generations(name):
+                if generation == besides or not _same_vectors(identity, self.identity):
+                    continue
+                if record is not None and generation == record.generation and current is not None:
+                    usable.insert(0, current)
+                    continue
+                folder = self.catalog.index_folder(name, generation)
+                try:
+                    usable.append(opened.enter_context(closing(self.stores.open(folder))))
+                except SearchError as exc:
+                    logger.warning("Cannot reuse {name}: {why}", name=generation, why=exc)
+            yield usable
 
     def _fingerprint(self, reading: _Reading) -> str:
         state = blake2b(repr(self.identity).encode(), digest_size=16)

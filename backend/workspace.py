@@ -26,8 +26,10 @@ from backend.errors import (
     DataFolderBusy,
     DataFolderUnusable,
     IdentityMismatch,
+    IndexDamaged,
     IndexingBusy,
     InvalidSource,
+    UnknownCollection,
 )
 from backend.indexer import OnProgress
 from backend.ingestion.collection import Manifest, Opened, open_sources
@@ -208,7 +210,7 @@ class Workspace:
 
     def collections(self) -> list[CollectionInfo]:
         """What can be searched, by name."""
-        return [self._catalog.record(name).info for name in self._catalog.names()]
+        return self._catalog.infos()
 
     def facets(self, collection: str) -> Mapping[str, Mapping[str, int]]:
         """The values that each filter can take in a collection, with their number of chunks.
@@ -241,7 +243,7 @@ class Workspace:
         try:
             sources = self._open_sources(manifest.sources, on_progress)
             indexer = build_indexer(self.settings, self.load(), self._catalog)
-            current = self._open(name)[0] if name in self._catalog.names() else None
+            current = self._current(name)
             report, store = indexer.index(
                 name,
                 sources,
@@ -252,6 +254,7 @@ class Workspace:
             if store is not None:
                 # The store before is released when its last search has ended.
                 self._stores[name] = (store, report.info.identity)
+                self._catalog.discard_earlier(name)
             on_progress(
                 IndexProgress(
                     phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks
@@ -260,6 +263,13 @@ class Workspace:
             return report
         finally:
             self._indexing.discard(name)
+
+    def _current(self, name: str) -> ChunkStore | None:
+        """The open index of a collection; None when there is none, or none that can be read."""
+        try:
+            return self._open(name)[0]
+        except (UnknownCollection, IndexDamaged):
+            return None
 
     def _open_sources(self, specs: Sequence[str], on_progress: OnProgress) -> list[Opened]:
         waiting = list(specs)

@@ -165,14 +165,12 @@ class _Cutter:
 
 def _joined(first: Span, second: Span, within: Span) -> Span:
     """Members are named by what they stand in, top-level definitions by all their names."""
-    names = within.symbol or ", ".join(filter(None, (first.symbol, second.symbol)))
-    same = first.kind == second.kind
-    return Span(
-        start=first.start,
-        end=second.end,
-        symbol=names,
-        kind=first.kind if same else within.kind,
-    )
+    both = replace(within, start=first.start, end=second.end)
+    named = [span for span in (first, second) if span.symbol]
+    if within.symbol or not named:
+        return both
+    kind = named[0].kind if named[0].kind == named[-1].kind else within.kind
+    return replace(both, symbol=", ".join(span.symbol for span in named), kind=kind)
 
 
 def _cut_cost(lines: Sequence[str], at: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -76,17 +77,12 @@ class EdgeStore:
                 indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=1
             ),
         )
-        try:
+        with _writing():
             folder.mkdir(parents=True, exist_ok=True)
             shard = qe.EdgeShard.create(str(folder), config)
             for field in (*FACETS, "path"):
                 index = qe.KeywordIndexParams(prefix=field == "path")
                 shard.update(qe.UpdateOperation.create_field_index(field, index))
-        except Exception as exc:  # The engine raises bare Exception.
-            raise DataFolderUnusable(
-                f"No index can be made in {folder}: {exc}.",
-                fix="Check the folder's permissions and the free disk space.",
-            ) from exc
         return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
 
     @classmethod
@@ -124,11 +120,13 @@ class EdgeStore:
             )
             for chunk, vector, terms in zip(chunks, dense.tolist(), sparse, strict=True)
         ]
-        self._shard.update(qe.UpdateOperation.upsert_points(points))
+        with _writing():
+            self._shard.update(qe.UpdateOperation.upsert_points(points))
 
     def optimize(self) -> None:
-        self._shard.optimize()
-        self._shard.flush()
+        with _writing():
+            self._shard.optimize()
+            self._shard.flush()
 
     def search(self, located: Located) -> list[ScoredChunk]:
         terms = qe.SparseVector(located.sparse.indices, located.sparse.values)
@@ -189,6 +187,18 @@ class EdgeStore:
 
     def close(self) -> None:
         self._shard.close()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Name what usually stands behind a failed write."""
+    try:
+        yield
+    except Exception as exc:  # The engine raises bare Exception.
+        raise DataFolderUnusable(
+            f"The index cannot be written: {exc}.",
+            fix="Check the data folder's permissions and the free disk space.",
+        ) from exc
 
 
 def _filter(filters: Filters) -> qe.Filter | None:
