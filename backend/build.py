@@ -13,7 +13,7 @@ from backend.indexer import Indexer
 from backend.ingestion.chunking import CHUNKER
 from backend.pipeline import SearchPipeline
 from backend.ranking.fusion import FUSION
-from backend.reranking.cross_encoder import CrossEncoder
+from backend.reranking.cross_encoder import CrossEncoder, tokens_form
 from backend.reranking.stage import Rerank, first_stage_order
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
@@ -81,6 +81,7 @@ def configured_identity(settings: Settings) -> IndexIdentity:
         document_prefix="",
         document_precision=minilm.DOCUMENT_PRECISION,
         sparse=bm25.SPARSE,
+        tokens=tokens_form(RERANKER),
         chunker=CHUNKER,
         quantization=settings.quantization,
     )
@@ -92,6 +93,7 @@ def build_indexer(settings: Settings, models: Models, catalog: Catalog) -> Index
         catalog=catalog,
         stores=EdgeStores(settings),
         embedder=models.embedder,
+        tokenizer=models.reranker,
         identity=configured_identity(settings),
     )
 
@@ -101,7 +103,7 @@ def build_pipeline(models: Models, store: ChunkStore, identity: IndexIdentity) -
     return SearchPipeline(
         embed=EmbedQuery(models.embedder),
         retrieve=Step("retrieve", store.search),
-        rerank=Rerank(models.reranker),
+        rerank=Rerank(models.reranker, tokens_stored=identity.tokens == tokens_form(RERANKER)),
         unreranked=first_stage_order,
         identity=identity,
     )

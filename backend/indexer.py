@@ -46,6 +46,14 @@ class DocumentEmbedder(Protocol):
         ...
 
 
+class PassageTokenizer(Protocol):
+    """Anything that prepares passages for the reranker."""
+
+    def tokenize(self, passages: Sequence[str]) -> Sequence[bytes]:
+        """One value a passage, kept with it."""
+        ...
+
+
 class Stores(Protocol):
     """Makes and opens indexes in folders."""
 
@@ -76,6 +84,7 @@ class Indexer:
     catalog: Catalog
     stores: Stores
     embedder: DocumentEmbedder
+    tokenizer: PassageTokenizer
     identity: IndexIdentity
 
     def index(
@@ -212,7 +221,8 @@ class Indexer:
                 embedded += len(missing)
                 vectors |= {chunk.id: vector for chunk, vector in zip(missing, fresh, strict=True)}
             dense = np.stack([vectors[chunk.id] for chunk in batch])
-            store.upsert(batch, dense, [document_vector(chunk) for chunk in batch])
+            tokens = self.tokenizer.tokenize([chunk.passage for chunk in batch])
+            store.upsert(batch, dense, [document_vector(chunk) for chunk in batch], tokens)
             done = start + len(batch)
             rate = embedded / seconds if seconds else 0.0
             on_progress(

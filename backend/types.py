@@ -121,6 +121,8 @@ class ScoredChunk:
 
     chunk: Chunk
     score: float
+    tokens: bytes = b""
+    """The passage as the reranker's tokenizer wrote it when it was indexed; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,8 @@ class IndexIdentity:
     document_precision: str
     sparse: str
     """Name and version of the BM25 tokenizer and its constants."""
+    tokens: str
+    """Form of the reranker's tokens that lie with the chunks."""
     chunker: str
     quantization: str
 

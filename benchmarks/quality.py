@@ -56,18 +56,22 @@ class Measured:
 
     labelled: LabelledSet
     vectors: FloatArray
+    tokens: Sequence[bytes]
 
     @classmethod
     def of(cls, labelled: LabelledSet, models: Models) -> Measured:
         """Embed the corpus as indexing does."""
-        return cls(labelled, models.embedder.embed_documents([c.passage for c in labelled.chunks]))
+        passages = [chunk.passage for chunk in labelled.chunks]
+        vectors = models.embedder.embed_documents(passages)
+        return cls(labelled, vectors, models.reranker.tokenize(passages))
 
     def fill(self, store: ChunkStore) -> None:
         """Index the corpus."""
         for start in range(0, len(self.labelled.chunks), 512):
             part = slice(start, start + 512)
             chunks = self.labelled.chunks[part]
-            store.upsert(chunks, self.vectors[part], [document_vector(chunk) for chunk in chunks])
+            sparse = [document_vector(chunk) for chunk in chunks]
+            store.upsert(chunks, self.vectors[part], sparse, self.tokens[part])
         store.optimize()
 
     def ndcg(

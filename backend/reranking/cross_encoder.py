@@ -5,22 +5,31 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from backend.errors import ModelUnavailable
 from backend.inference.session import OnnxModel, TokenRow, batches_by_length, load_tokenizer
+from backend.reranking.window import best_window
+from backend.types import ChunkId, ScoredChunk
 
 MAX_TOKENS = 192
 """Window over query and passage together; chosen on the dev sets for quality against time."""
 MAX_QUERY_TOKENS = 64
+MAX_HEAD_TOKENS = 48
+"""Of the passage's first line, the path and symbol, which every window keeps."""
+CACHED_SCORES = 20_000
+_RESTORE = "Restore assets/models from the repository."
 _WAVE = 8
 """Candidates are scored in waves of this many, best first, so that a deadline cuts the worst."""
 
 
 class CrossEncoder:
-    """Scores passages against a query. Safe to call from many threads; calls take turns.
+    """Scores chunks against a query. Safe to call from many threads; calls take turns.
 
     Args:
         folder: Holds `model.onnx`, `tokenizer.json` and `SHA256SUMS` of both.
@@ -38,62 +47,109 @@ class CrossEncoder:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rerank")
         self._turn = threading.Lock()
+        self._scores: OrderedDict[tuple[str, ChunkId], float] = OrderedDict()
         self._ms_per_token = 0.0
         self._warm_up()
 
-    def score(self, query: str, passages: Sequence[str], *, budget_ms: float) -> list[float | None]:
-        """Score as many passages as the budget allows, the first ones first.
+    def tokenize(self, passages: Sequence[str]) -> list[bytes]:
+        """Tokenize passages once, when they are indexed: a search then tokenizes only its query.
+
+        Returns:
+            For each passage little-endian 16-bit numbers: how many tokens its first line has, those
+            tokens, and the tokens of the rest.
+        """
+        heads, bodies = zip(*(passage.split("\n", 1) for passage in passages), strict=True)
+        encode = self._tokenizer.encode_batch_fast
+        pairs = zip(
+            encode(list(heads), add_special_tokens=False),
+            encode(list(bodies), add_special_tokens=False),
+            strict=True,
+        )
+        return [_pack(head.ids[:MAX_HEAD_TOKENS], body.ids) for head, body in pairs]
+
+    def score(
+        self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
+    ) -> list[float | None]:
+        """Score as many candidates as the budget allows, the first ones first.
 
         Args:
             query: The query's text.
-            passages: Candidates, best first.
+            candidates: Best first. Those without tokens are tokenized now.
             budget_ms: Milliseconds from now; a batch that would not end in time is not begun.
 
         Returns:
-            A logit for each passage, higher is more relevant; None where time ran out.
+            A logit for each candidate, higher is more relevant; None where time ran out. A pair
+            that was scored before keeps its score and takes no time.
         """
         deadline = time.perf_counter() + budget_ms / 1000
-        scores: list[float | None] = [None] * len(passages)
+        keys = [(query, candidate.chunk.id) for candidate in candidates]
         with self._turn:
-            waves = self._waves(query, passages)
-            taking = threading.Lock()
-
-            def work() -> None:
-                while True:
-                    with taking:
-                        batch, rows = next(waves, ([], []))
-                        left_ms = (deadline - time.perf_counter()) * 1000
-                    if not batch or _padded(rows) * self._ms_per_token > left_ms:
-                        return
-                    started = time.perf_counter()
-                    logits = self._model.run(rows)
-                    self._learn((time.perf_counter() - started) * 1000 / _padded(rows))
-                    for i, logit in zip(batch, logits[:, 0].tolist(), strict=True):
-                        scores[i] = logit
-
-            for worker in [self._pool.submit(work) for _ in range(self._threads)]:
-                worker.result()
+            scores = [self._scores.get(key) for key in keys]
+            missing = [i for i, score in enumerate(scores) if score is None]
+            for i, logit in self._run(query, candidates, missing, deadline):
+                scores[i] = logit
+            self._remember(keys, scores)
         return scores
 
     def close(self) -> None:
         """Stop the worker threads."""
         self._pool.shutdown()
 
+    def _run(
+        self, query: str, candidates: Sequence[ScoredChunk], wanted: Sequence[int], deadline: float
+    ) -> list[tuple[int, float]]:
+        """Score candidates by position until all are scored or the deadline is too near."""
+        waves = self._waves(query, candidates, wanted)
+        taking = threading.Lock()
+        done: list[tuple[int, float]] = []
+
+        def work() -> None:
+            while True:
+                with taking:
+                    batch, rows = next(waves, ([], []))
+                    left_ms = (deadline - time.perf_counter()) * 1000
+                if not batch or _padded(rows) * self._ms_per_token > left_ms:
+                    return
+                started = time.perf_counter()
+                logits = self._model.run(rows)
+                self._learn((time.perf_counter() - started) * 1000 / _padded(rows))
+                done.extend(zip(batch, logits[:, 0].tolist(), strict=True))
+
+        if wanted and time.perf_counter() < deadline:
+            for worker in [self._pool.submit(work) for _ in range(self._threads)]:
+                worker.result()
+        return done
+
     def _waves(
-        self, query: str, passages: Sequence[str]
+        self, query: str, candidates: Sequence[ScoredChunk], wanted: Sequence[int]
     ) -> Iterator[tuple[list[int], list[TokenRow]]]:
-        """Batches of positions and token rows, a wave after the other, tokenized when reached."""
-        head = self._tokenizer.encode(query, add_special_tokens=False).ids[:MAX_QUERY_TOKENS]
-        head = [self._cls, *head, self._sep]
-        for start in range(0, len(passages), _WAVE):
-            texts = list(passages[start : start + _WAVE])
-            bodies = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            rows = [
-                TokenRow([*head, *body.ids[: MAX_TOKENS - len(head) - 1], self._sep], len(head))
-                for body in bodies
-            ]
+        """Batches of positions and token rows, a wave after the other."""
+        asked = self._tokenizer.encode(query, add_special_tokens=False).ids[:MAX_QUERY_TOKENS]
+        for start in range(0, len(wanted), _WAVE):
+            wave = wanted[start : start + _WAVE]
+            rows = [self._row(asked, candidates[i]) for i in wave]
             for batch in batches_by_length([len(row.ids) for row in rows]):
-                yield [start + i for i in batch], [rows[i] for i in batch]
+                yield [wave[i] for i in batch], [rows[i] for i in batch]
+
+    def _row(self, asked: Sequence[int], candidate: ScoredChunk) -> TokenRow:
+        """Query, path and symbol, and the window of the text that suits the query best."""
+        packed = candidate.tokens or self.tokenize([candidate.chunk.passage])[0]
+        head, body = _unpack(packed)
+        room = MAX_TOKENS - len(asked) - len(head) - 3
+        body = best_window(body, asked, size=room)
+        return TokenRow(
+            [self._cls, *asked, self._sep, *head, *body, self._sep], second_from=len(asked) + 2
+        )
+
+    def _remember(
+        self, keys: Sequence[tuple[str, ChunkId]], scores: Sequence[float | None]
+    ) -> None:
+        for key, score in zip(keys, scores, strict=True):
+            if score is not None:
+                self._scores[key] = score
+                self._scores.move_to_end(key)
+        while len(self._scores) > CACHED_SCORES:
+            self._scores.popitem(last=False)
 
     def _learn(self, ms_per_token: float) -> None:
         """Follow the machine's speed, slowly downwards and at once upwards: deadlines are kept."""
@@ -114,14 +170,39 @@ def check_files(folder: Path) -> None:
     Raises:
         ModelUnavailable: A file is missing or differs.
     """
-    fix = "Restore assets/models from the repository."
+    for name, digest in _checksums(folder).items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError:
+            found = ""
+        if found != digest:
+            raise ModelUnavailable(f"{folder / name} is missing or damaged.", fix=_RESTORE)
+
+
+def tokens_form(folder: Path) -> str:
+    """Names the form of what `tokenize` returns: tokens of another form cannot be scored.
+
+    Raises:
+        ModelUnavailable: The folder holds no model.
+    """
+    return f"{_checksums(folder).get('tokenizer.json', '')[:12]}-{MAX_HEAD_TOKENS}"
+
+
+def _checksums(folder: Path) -> dict[str, str]:
     try:
-        sums = (folder / "SHA256SUMS").read_text().split("\n")
-        for digest, name in (line.split() for line in sums if line.strip()):
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                raise ModelUnavailable(f"{folder / name} differs from its checksum.", fix=fix)
+        lines = (folder / "SHA256SUMS").read_text().splitlines()
+        return {name: digest for digest, name in (line.split() for line in lines)}
     except (OSError, ValueError) as exc:
-        raise ModelUnavailable(f"The reranker in {folder} is incomplete.", fix=fix) from exc
+        raise ModelUnavailable(f"The reranker in {folder} is incomplete.", fix=_RESTORE) from exc
+
+
+def _pack(head: Sequence[int], body: Sequence[int]) -> bytes:
+    return np.array([len(head), *head, *body], "<u2").tobytes()
+
+
+def _unpack(packed: bytes) -> tuple[list[int], list[int]]:
+    size, *ids = np.frombuffer(packed, "<u2").tolist()
+    return ids[:size], ids[size:]
 
 
 def _padded(rows: Sequence[TokenRow]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backend.reranking.blend import blend
@@ -11,12 +11,12 @@ from backend.types import Candidates, Hit, Reranked, ScoredChunk
 
 
 class PairScorer(Protocol):
-    """Anything that scores passages against a query within a budget."""
+    """Anything that scores candidates against a query within a budget."""
 
     def score(
-        self, query: str, passages: Sequence[str], *, budget_ms: float
+        self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
     ) -> Sequence[float | None]:
-        """A logit for each passage; None where time ran out."""
+        """A logit for each candidate; None where time ran out."""
         ...
 
 
@@ -25,12 +25,16 @@ class Rerank:
     """Scores the best candidates and blends the scores with the order they came in."""
 
     scorer: PairScorer
+    tokens_stored: bool
+    """Whether the tokens that lie with the chunks are this scorer's."""
     name: str = "rerank"
 
     def __call__(self, candidates: Candidates, /) -> Reranked:
         query, found = candidates.query, candidates.found
-        passages = [hit.chunk.passage for hit in found[: query.candidates]]
-        logits = list(self.scorer.score(query.text, passages, budget_ms=query.budget_ms))
+        best = found[: query.candidates]
+        if not self.tokens_stored:
+            best = [replace(hit, tokens=b"") for hit in best]
+        logits = list(self.scorer.score(query.text, best, budget_ms=query.budget_ms))
         scored = sum(logit is not None for logit in logits)
         note = ""
         if scored < len(logits):

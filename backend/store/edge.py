@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,6 +33,7 @@ INDEXING_THRESHOLD_KB = 1
 _HNSW_M, _HNSW_EF_CONSTRUCT = 16, 100
 _FULL_SCAN_THRESHOLD_KB = 10_000
 _MAX_FACETS = 1_000
+_TOKENS = "tokens"
 
 
 class EdgeStore:
@@ -109,16 +111,22 @@ class EdgeStore:
         return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
 
     def upsert(
-        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+        self,
+        chunks: Sequence[Chunk],
+        dense: FloatArray,
+        sparse: Sequence[SparseVector],
+        tokens: Sequence[bytes],
     ) -> None:
         check_vectors(dense, count=len(chunks), dimension=self._dimension)
         points = [
             qe.Point(
                 id=chunk.id,
                 vector={DENSE: vector, BM25: qe.SparseVector(terms.indices, terms.values)},
-                payload={key: value for key, value in asdict(chunk).items() if key != "id"},
+                payload=_payload(chunk, packed),
             )
-            for chunk, vector, terms in zip(chunks, dense.tolist(), sparse, strict=True)
+            for chunk, vector, terms, packed in zip(
+                chunks, dense.tolist(), sparse, tokens, strict=True
+            )
         ]
         with _writing():
             self._shard.update(qe.UpdateOperation.upsert_points(points))
@@ -153,10 +161,7 @@ class EdgeStore:
                 with_payload=True,
             )
         )
-        return [
-            ScoredChunk(chunk=_chunk(point.id, point.payload), score=point.score)
-            for point in points
-        ]
+        return [_scored(point) for point in points]
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
@@ -217,5 +222,14 @@ def _filter(filters: Filters) -> qe.Filter | None:
     return qe.Filter(must=must) if must else None
 
 
-def _chunk(id: object, payload: dict[str, object] | None) -> Chunk:
-    return Chunk(id=ChunkId(str(id)), **(payload or {}))  # type: ignore[arg-type]
+def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
+    fields = asdict(chunk)
+    del fields["id"]
+    return fields | {_TOKENS: b64encode(tokens).decode()}
+
+
+def _scored(point: qe.ScoredPoint) -> ScoredChunk:
+    payload = dict(point.payload or {})
+    tokens = b64decode(str(payload.pop(_TOKENS)))
+    chunk = Chunk(id=ChunkId(str(point.id)), **payload)
+    return ScoredChunk(chunk=chunk, score=point.score, tokens=tokens)

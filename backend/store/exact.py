@@ -28,15 +28,21 @@ class ExactStore:
         self._dimension = dimension
         self._fusion = fusion
         self._chunks: dict[ChunkId, Chunk] = {}
+        self._tokens: dict[ChunkId, bytes] = {}
         self._dense: dict[ChunkId, FloatArray] = {}
         self._sparse: dict[ChunkId, dict[int, float]] = {}
 
     def upsert(
-        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+        self,
+        chunks: Sequence[Chunk],
+        dense: FloatArray,
+        sparse: Sequence[SparseVector],
+        tokens: Sequence[bytes],
     ) -> None:
         check_vectors(dense, count=len(chunks), dimension=self._dimension)
-        for chunk, vector, terms in zip(chunks, dense, sparse, strict=True):
+        for chunk, vector, terms, packed in zip(chunks, dense, sparse, tokens, strict=True):
             self._chunks[chunk.id] = chunk
+            self._tokens[chunk.id] = packed
             self._dense[chunk.id] = vector
             self._sparse[chunk.id] = dict(zip(terms.indices, terms.values, strict=True))
 
@@ -59,7 +65,10 @@ class ExactStore:
             for rank, id in enumerate(ranking):
                 fused[id] = fused.get(id, 0.0) + weight / (self._fusion.k + rank)
         best = sorted(fused, key=lambda id: -fused[id])[: located.limit]
-        return [ScoredChunk(chunk=self._chunks[id], score=fused[id]) for id in best]
+        return [
+            ScoredChunk(chunk=self._chunks[id], score=fused[id], tokens=self._tokens[id])
+            for id in best
+        ]
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         return {id: self._dense[id] for id in ids if id in self._dense}

@@ -18,7 +18,11 @@ class ChunkStore(Protocol):
     """The chunks of one index with a dense and a BM25 vector each."""
 
     def upsert(
-        self, chunks: Sequence[Chunk], dense: FloatArray, sparse: Sequence[SparseVector]
+        self,
+        chunks: Sequence[Chunk],
+        dense: FloatArray,
+        sparse: Sequence[SparseVector],
+        tokens: Sequence[bytes],
     ) -> None:
         """Insert or replace chunks by id.
 
@@ -26,6 +30,7 @@ class ChunkStore(Protocol):
             chunks: n chunks.
             dense: Unit-norm vectors, shape (n, dimension).
             sparse: n BM25 document vectors.
+            tokens: What the reranker's tokenizer made of n passages; kept as it is.
 
         Raises:
             InvalidVector: A vector is not finite, or the shape is wrong. Nothing is written.
