@@ -24,7 +24,9 @@ import numpy as np
 
 from backend.build import load_models
 from backend.config import DEFAULT_COLLECTION, load_settings
-from backend.types import Chunk
+from backend.embedding.minilm import MiniLM
+from backend.reranking.cross_encoder import CrossEncoder
+from backend.types import Chunk, ScoredChunk
 from backend.workspace import Workspace
 
 QUERIES = (
@@ -110,7 +112,7 @@ def measure_embedding(embedder: MiniLM, chunks: Sequence[Chunk], rounds: int) ->
 
 def measure_reranking(reranker: CrossEncoder, chunks: Sequence[Chunk], rounds: int) -> None:
     """100 chunks, against CrossEncoder.predict with a model of ms-marco-MiniLM-L-6-v2's shape."""
-    from sentence_transformers import CrossEncoder
+    from sentence_transformers import CrossEncoder as Reference
 
     passages = [chunk.passage for chunk in chunks[:100]]
     pairs = [(QUERIES[0], passage) for passage in passages]
@@ -125,7 +127,7 @@ def measure_reranking(reranker: CrossEncoder, chunks: Sequence[Chunk], rounds: i
 
     with tempfile.TemporaryDirectory() as folder:
         _random_cross_encoder(Path(folder))
-        theirs = CrossEncoder(folder, device="cpu", max_length=512)
+        theirs = Reference(folder, device="cpu", max_length=512)
         ours, reference = alternate(
             rerank,
             lambda: theirs.predict(pairs),
