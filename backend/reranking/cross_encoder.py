@@ -136,9 +136,9 @@ class CrossEncoder:
         packed = candidate.tokens or self.tokenize([candidate.chunk.passage])[0]
         head, body = _unpack(packed)
         room = MAX_TOKENS - len(asked) - len(head) - 3
-        body = best_window(body, asked, size=room)
+        window = best_window(body, asked, size=room)
         return TokenRow(
-            [self._cls, *asked, self._sep, *head, *body, self._sep], second_from=len(asked) + 2
+            [self._cls, *asked, self._sep, *head, *window, self._sep], second_from=len(asked) + 2
         )
 
     def _remember(
