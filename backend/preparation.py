@@ -70,6 +70,11 @@ class Preparation:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    def wait(self, *, timeout_s: float | None = None) -> Readiness:
+        """Wait until it is over, and tell how it went."""
+        self._thread.join(timeout_s)
+        return self._readiness
+
     def searchable(self, collection: str = DEFAULT_COLLECTION) -> bool:
         """Whether a query in this collection would be answered at once. Never waits."""
         names = [info.name for info in self._workspace.collections()]

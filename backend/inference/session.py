@@ -50,6 +50,7 @@ class OnnxModel:
         # from the other models.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.enable_cpu_mem_arena = False  # The arena keeps the largest batch's memory for ever.
+        options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(
                 path, sess_options=options, providers=["CPUExecutionProvider"]
@@ -57,7 +58,7 @@ class OnnxModel:
         except Exception as exc:  # onnxruntime's errors share no base but Exception.
             raise ModelUnavailable(
                 f"The model file {path} is missing or damaged ({type(exc).__name__}).",
-                fix="Delete it and start again: it is made anew.",
+                fix=f"Delete {path.parent} and start again: it is made anew.",
             ) from exc
 
     def run(self, rows: Sequence[TokenRow]) -> FloatArray:

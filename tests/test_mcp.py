@@ -1,0 +1,190 @@
+"""What an agent meets, through the official client over streamable HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import App
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from mcp.types import CallToolResult, Tool
+
+from backend.config import DEFAULT_COLLECTION
+from backend.types import IndexProgress
+from mcp_tools.gradio_endpoint import MCP_PATH
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Those of Gradio and uvicorn, in this process.
+
+
+def call(app: App, tool: str, **arguments: object) -> CallToolResult:
+    """Call a tool in a session of its own."""
+
+    async def go(session: ClientSession) -> CallToolResult:
+        return await session.call_tool(tool, arguments)
+
+    return _session(app, go)
+
+
+def answer(app: App, tool: str, **arguments: object) -> dict[str, Any]:
+    """The JSON that a tool answers with."""
+    result = call(app, tool, **arguments)
+    assert not result.isError, result.content
+    (content,) = result.content
+    return json.loads(content.text)
+
+
+def tools(app: App) -> dict[str, Tool]:
+    async def go(session: ClientSession) -> list[Tool]:
+        return (await session.list_tools()).tools
+
+    return {tool.name: tool for tool in _session(app, go)}
+
+
+def _session(app: App, go: Callable[[ClientSession], Any]) -> Any:
+    async def talk() -> Any:
+        url = app.url.rstrip("/") + MCP_PATH
+        async with (
+            streamablehttp_client(url) as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return await go(session)
+
+    return asyncio.run(talk())
+
+
+def test_exactly_two_tools_are_published(app: App) -> None:
+    """Every public listener of the page would be a tool as well."""
+    assert set(tools(app)) == {"search", "list_collections"}
+
+
+def test_tools_tell_what_they_search_and_take(app: App) -> None:
+    search = tools(app)["search"]
+
+    assert DEFAULT_COLLECTION in search.description
+    assert "qdrant-client" in search.description
+    assert search.inputSchema["required"] == ["query"]
+    assert all(field["description"] for field in search.inputSchema["properties"].values())
+
+
+def test_search_answers_with_the_place_and_both_ranks(app: App) -> None:
+    found = answer(app, "search", query="send a failed batch again with a longer pause", top_k=3)
+
+    first = found["hits"][0]
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    assert first["path"] in ("shop/retry.py", "docs/guide.md")
+    assert first["source"].startswith("dir:")
+    assert first["start_line"] <= first["end_line"]
+    assert {"first_rank", "score", "symbol", "kind", "text"} <= first.keys()
+    assert found["timings_ms"].keys() == {"embed", "retrieve", "rerank", "total"}
+    assert found["reranked"] == found["candidates"] > 0
+
+
+def test_reranking_can_be_left_out(app: App) -> None:
+    found = answer(app, "search", query="failed batch", rerank=False)
+
+    assert found["reranked"] == 0
+    assert all(hit["rank"] == hit["first_rank"] for hit in found["hits"])
+
+
+def test_filters_limit_hits(app: App) -> None:
+    found = answer(
+        app,
+        "search",
+        query="batch",
+        languages=["markdown"],
+        kinds=["section"],
+        path_prefix="docs/g",
+    )
+
+    assert {hit["path"] for hit in found["hits"]} == {"docs/guide.md"}
+
+
+def test_long_hits_are_cut_and_say_so(app: App) -> None:
+    found = answer(app, "search", query="enumerate all the constants", max_lines=2)
+
+    first = found["hits"][0]
+    assert first["symbol"] == "enumerate_constants"
+    assert first["text_cut"] is True
+    assert first["text"].count("\n") == 1
+
+
+def test_collections_are_listed(app: App) -> None:
+    listed = answer(app, "list_collections")
+
+    assert listed["default"] == DEFAULT_COLLECTION
+    assert [entry["name"] for entry in listed["collections"]] == [DEFAULT_COLLECTION]
+    assert listed["collections"][0]["chunks"] > 0
+    assert "preparing" not in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"query": "x", "top_k": 0}, "top_k is 0; it must lie between 1 and 100."),
+        ({"query": "x", "top_k": 10_000}, "top_k is 10000; it must lie between 1 and 100."),
+        ({"query": "x", "max_lines": 0}, "max_lines is 0; it must lie between 1 and 200."),
+        ({"query": "x", "collection": "nope"}, "There is no collection 'nope'."),
+        ({"query": "x", "collection": "../../etc"}, "There is no collection '../../etc'."),
+        ({"query": "word " * 20_000}, "The query has 100,000 characters; 10,000 are allowed."),
+        ({"query": "  \n "}, "The query is empty."),
+        ({"query": 7}, "7 is not of type 'string'"),
+        ({}, "'query' is a required property"),
+    ],
+)
+def test_bad_arguments_get_one_clear_error(
+    app: App, arguments: dict[str, object], told: str
+) -> None:
+    result = call(app, "search", **arguments)
+
+    assert result.isError
+    assert told in result.content[0].text
+    assert "Traceback" not in result.content[0].text
+
+
+def test_unexpected_errors_leak_nothing(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("secret /home/someone/key")
+
+    monkeypatch.setattr(app.workspace, "search", fail)
+    result = call(app, "search", query="anything")
+
+    assert result.isError
+    assert result.content[0].text == "The search failed inside the server; its log says why."
+
+
+def test_tools_answer_at_once_while_the_collection_is_built(
+    serve: Callable[..., App], corpus: Path
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(on_progress: Callable[[IndexProgress], None]) -> None:
+        on_progress(IndexProgress(phase="embed", chunks=3, chunks_total=12, seconds_left=4.2))
+        reached.set()
+        go_on.wait(60)
+
+    building = serve(lambda workspace: slow)
+    try:
+        assert reached.wait(60)
+        found = answer(building, "search", query="failed batch")
+        listed = answer(building, "list_collections")
+    finally:
+        go_on.set()
+
+    assert found["status"] == "preparing"
+    assert found["hits"] == []
+    progress = {
+        "step": "index",
+        "phase": "embed",
+        "chunks": 3,
+        "chunks_total": 12,
+        "seconds_left": 4,
+    }
+    assert found["progress"] == progress
+    assert listed == {"default": DEFAULT_COLLECTION, "collections": [], "preparing": progress}

@@ -1,0 +1,362 @@
+"""The page in a real browser, over the real models. No request may leave this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import App
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from backend.config import DEFAULT_COLLECTION
+from backend.reranking.cross_encoder import CrossEncoder
+from backend.types import IndexProgress, SearchResponse
+
+CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
+QUERY = "send a failed batch again"
+TIMEOUT_MS = 15_000
+pytestmark = pytest.mark.filterwarnings("ignore")  # Those of Gradio and uvicorn, in this process.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        assert os.environ.get("CI") != "true", f"CI needs Chromium at {CHROMIUM}"
+        pytest.skip(f"No Chromium at {CHROMIUM}: install it, or set CHROMIUM to its path.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open pages; in the end none of them has logged an error or asked another server."""
+    contexts, complaints = [], []
+
+    def local_only(route: Route) -> None:
+        if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            route.continue_()
+        else:
+            complaints.append(f"request to {route.request.url}")
+            route.abort()
+
+    def open_page(url: str, **options: Any) -> Page:
+        context = browser.new_context(reduced_motion="reduce", **options)
+        contexts.append(context)
+        context.route("**/*", local_only)
+        page = context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("pageerror", lambda error: complaints.append(f"error {error}"))
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(f"console {said.text}") if said.type == "error" else None
+            ),
+        )
+        page.goto(url)
+        page.locator("#q input").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def ask(page: Page, text: str) -> None:
+    page.locator("#q input").fill(text)
+    page.locator("#q input").press("Enter")
+
+
+def answered(page: Page) -> None:
+    """Wait for the final order."""
+    expect(page.locator(".rs-verdict:not(.pending)")).to_be_visible(timeout=TIMEOUT_MS)
+
+
+def paths(page: Page) -> list[str]:
+    return page.locator(".rs-hits .path").all_inner_texts()
+
+
+def places(response: SearchResponse) -> list[str]:
+    chunks = [hit.chunk for hit in response.hits]
+    return [f"{chunk.path}:{chunk.start_line}-{chunk.end_line}" for chunk in chunks]
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Hold the reranker back until the event is set."""
+    release, score = threading.Event(), CrossEncoder.score
+
+    def hold(self: CrossEncoder, query: str, passages: Sequence[str], *, budget_ms: float) -> Any:
+        release.wait(30)
+        return score(self, query, passages, budget_ms=budget_ms)
+
+    monkeypatch.setattr(CrossEncoder, "score", hold)
+    yield release
+    release.set()
+
+
+def test_page_opens_ready_to_type(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(app.url)
+
+    expect(page).to_have_title("Rankscope")
+    expect(page.locator("#q input")).to_be_focused()
+    expect(page.get_by_role("tab", name="Search")).to_be_visible()
+    expect(page.locator(".rs-intro .size")).to_contain_text(f"{DEFAULT_COLLECTION}:")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+
+
+def test_first_stage_hits_appear_before_reranking_ends(
+    app: App, visit: Callable[..., Page], held: threading.Event
+) -> None:
+    page = visit(app.url)
+    ask(page, QUERY)
+
+    expect(page.locator(".rs-verdict.pending")).to_contain_text("Reranking")
+    first_stage = paths(page)
+    expect(page.locator(".rs-order .skeleton")).to_be_visible()
+    held.set()
+    answered(page)
+
+    response = app.workspace.search(QUERY)
+    assert first_stage == places(app.workspace.search(QUERY, rerank=False))
+    assert paths(page) == places(response)
+
+
+def test_before_and_after_show_each_movement(app: App, visit: Callable[..., Page]) -> None:
+    queries = [QUERY, "upload points", "count the vectors", "what does a snapshot hold"]
+    response = next(
+        found for found in map(app.workspace.search, queries) if any(h.moved for h in found.hits)
+    )
+    page = visit(f"{app.url}?q={response.query.text}")
+    answered(page)
+
+    marks = page.locator(".rs-order .after .move").all_inner_texts()
+    assert len(marks) == len(response.hits) == page.locator(".rs-order svg path:not(.gone)").count()
+    for mark, hit in zip(marks, response.hits, strict=True):
+        if hit.first_rank > len(response.hits):
+            assert mark == f"new · #{hit.first_rank}"
+        else:
+            assert mark == (
+                f"▲{hit.moved}" if hit.moved > 0 else f"▼{-hit.moved}" if hit.moved else "="
+            )
+    moved = sum(hit.moved != 0 for hit in response.hits)
+    expect(page.get_by_role("status").filter(has_text="moved")).to_contain_text(
+        f"{moved} of the top {len(response.hits)} moved"
+    )
+
+
+def test_every_stage_shows_its_milliseconds(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q={QUERY}")
+    answered(page)
+
+    assert page.locator(".rs-legend dt").all_inner_texts() == [
+        "Embed query",
+        "Retrieve",
+        "Rerank",
+        "Total",
+    ]
+    times = [float(t.removesuffix(" ms")) for t in page.locator(".rs-legend dd").all_inner_texts()]
+    assert times[-1] == pytest.approx(sum(times[:-1]), abs=0.3)
+    assert page.locator(".rs-bar .seg").count() == 3
+
+
+def test_row_leads_to_its_hit(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q={QUERY}")
+    answered(page)
+    page.locator(".rs-order .after .row").nth(4).press("Enter")
+
+    expect(page.locator("#hit-5")).to_be_focused()
+    expect(page.locator("#hit-5")).to_be_in_viewport()
+
+
+def test_code_has_real_line_numbers_and_unfolds(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q=enumerate all the constants")
+    answered(page)
+    hit = page.locator(".rs-hits .hit").filter(has_text="enumerate_constants").first
+    last = hit.locator(".l").last
+
+    expect(last).to_be_hidden()
+    hit.get_by_role("button", name="Show all").click()
+    expect(last).to_be_visible()
+    expect(last).to_have_attribute("data-n", "32")
+    expect(last).to_have_text("    value_29 = 29\n", use_inner_text=False)
+
+
+@pytest.mark.parametrize("query", ["hostile attack payload", "attackPayload in code"])
+def test_indexed_text_is_shown_and_never_run(
+    app: App, visit: Callable[..., Page], query: str
+) -> None:
+    """Tags, `${…}`, backticks and mustaches arrive on the page as the letters they are."""
+    page = visit(f"{app.url}?q={query}")
+    answered(page)
+
+    text = "".join(page.locator(".rs-hits pre").all_text_contents())
+    assert "<script>window.pwned=2</script> ${window.pwned=3} `${window.pwned=4}`" in text
+    assert (
+        "{{constructor.constructor('window.pwned=5')()}} {{{value}}} \\u0024{window.pwned=6}"
+        in text
+    )
+    assert '</code></pre><img src=x onerror="window.pwned=7">' in text
+    assert "`${alert(1)} \\n ${window.pwned = 8}`" in text
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("#hits img, #order img, #hits script").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("", "The query is empty. Describe the code or text to find."),
+        ("x" * 10_001, "The query has 10,001 characters; 10,000 are allowed."),
+    ],
+)
+def test_bad_query_shows_one_error_with_its_fix(
+    app: App, visit: Callable[..., Page], typed: str, told: str
+) -> None:
+    page = visit(f"{app.url}?q={QUERY}")
+    answered(page)
+    ask(page, typed)
+
+    expect(page.get_by_role("alert")).to_contain_text(told)
+    expect(page.locator(".rs-hits")).to_have_count(0)
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+
+
+def test_unknown_collection_in_the_address_is_explained(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{app.url}?q=x&collection=nope")
+
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
+
+
+def test_filters_that_match_nothing_say_so(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q={QUERY}&path=no/such/folder")
+
+    expect(page.get_by_role("status").filter(has_text="Nothing in")).to_contain_text(
+        "Clear a filter"
+    )
+
+
+def test_address_holds_the_search(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?rerank=off&language=markdown")
+    ask(page, QUERY)
+    answered(page)
+
+    assert "q=send+a+failed+batch+again" in page.url
+    assert "rerank=off" in page.url
+    expect(page.get_by_role("status").filter(has_text="hits")).to_contain_text("Reranking is off")
+    page.reload()
+    answered(page)
+    expect(page.locator("#q input")).to_have_value(QUERY)
+    assert {path.split(":")[0][-3:] for path in paths(page)} == {".md"}
+
+
+def test_newer_query_is_never_overwritten_by_an_older_one(
+    app: App, visit: Callable[..., Page], held: threading.Event
+) -> None:
+    page = visit(app.url)
+    ask(page, "enumerate all the constants")
+    expect(page.locator(".rs-verdict.pending")).to_be_visible()
+    ask(page, "upload points")
+    ask(page, "what does a snapshot hold")
+    held.set()
+
+    expected = places(app.workspace.search("what does a snapshot hold"))
+    expect(page.locator(".rs-hits .path").first).to_have_text(expected[0])
+    answered(page)
+    page.wait_for_timeout(500)
+    assert paths(page) == expected
+
+
+def test_slash_leads_to_the_query_and_examples_are_asked(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(app.url)
+    page.get_by_role("button", name="QdrantClient.upsert").click()
+    answered(page)
+    expect(page.locator("#q input")).to_have_value("QdrantClient.upsert")
+    page.locator("#hit-1").focus()
+    page.keyboard.press("/")
+
+    expect(page.locator("#q input")).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_overflows_sideways(app: App, visit: Callable[..., Page], width: int) -> None:
+    page = visit(f"{app.url}?q={QUERY}", viewport={"width": width, "height": 844})
+    answered(page)
+    for name in ("Search", "Collections", "Agents"):
+        page.get_by_role("tab", name=name).click()
+        page.locator(
+            {"Search": ".rs-hits", "Collections": ".rs-collections", "Agents": ".rs-agents"}[name]
+        ).wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_dark_mode_follows_the_system_and_can_be_switched(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{app.url}?q={QUERY}", color_scheme="dark")
+    answered(page)
+    brightness = "e => getComputedStyle(e).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+
+    assert max(page.locator(".rs-hits .hit").first.evaluate(brightness)) < 60
+    page.get_by_role("button", name="Switch between light and dark").click()
+    assert min(page.locator(".rs-hits .hit").first.evaluate(brightness)) > 240
+
+
+def test_agents_tab_names_the_address_that_was_opened(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(app.url)
+    page.get_by_role("tab", name="Agents").click()
+
+    expect(page.locator(".rs-agents .endpoint code")).to_have_text(f"{app.url}gradio_api/mcp/")
+
+
+def test_progress_shows_and_an_early_query_is_answered_when_ready(
+    serve: Callable[..., App], corpus: Path, visit: Callable[..., Page]
+) -> None:
+    go_on = threading.Event()
+
+    def make(workspace: Any) -> Callable[[Callable[[IndexProgress], None]], object]:
+        def build(on_progress: Callable[[IndexProgress], None]) -> object:
+            on_progress(
+                IndexProgress(
+                    phase="embed",
+                    chunks=1280,
+                    chunks_total=5120,
+                    chunks_per_second=96.4,
+                    seconds_left=39.8,
+                    message="shop/retry.py",
+                )
+            )
+            go_on.wait(60)
+            return workspace.index(corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress)
+
+        return build
+
+    building = serve(make)
+    page = visit(building.url)
+    try:
+        bar = page.get_by_role("progressbar", name="Embedding chunks")
+        expect(bar).to_have_attribute("aria-valuenow", "25")
+        expect(page.locator(".rs-build")).to_contain_text(
+            "1,280 of 5,120 chunks · 96 chunks/s · 40 s left"
+        )
+        ask(page, QUERY)
+        expect(page.locator("#verdict")).to_contain_text("Your query is kept.")
+    finally:
+        go_on.set()
+
+    answered(page)
+    assert "docs/guide.md" in "".join(paths(page))
+    expect(bar).to_have_count(0)

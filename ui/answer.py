@@ -1,0 +1,166 @@
+"""A search response as the three panels of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from backend.config import Settings
+from backend.types import Chunk, CollectionInfo, Hit, SearchResponse
+from ui.highlight import code_lines
+from ui.panel import render
+from ui.ranking import Movement, movement, ranking
+
+FOLD_LINES = 20
+"""Lines of a hit that are shown before "show all"."""
+_STAGES = {"embed": "Embed query", "retrieve": "Retrieve", "rerank": "Rerank"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """HTML for the three places below the query."""
+
+    verdict: str = ""
+    order: str = ""
+    hits: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """A segment of the bar of milliseconds."""
+
+    name: str
+    label: str
+    ms: float
+    share: float
+    """Per cent of the total."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A hit with its code."""
+
+    hit: Hit
+    movement: Movement | None
+    """None while the order is not final, or was not reranked."""
+    head: tuple[Markup, ...]
+    rest: tuple[Markup, ...]
+
+    @property
+    def lines(self) -> int:
+        return len(self.head) + len(self.rest)
+
+
+def show(response: SearchResponse) -> Answer:
+    """Show a response, first-stage or final."""
+    if not response.hits:
+        return nothing_found(response)
+    moves = not response.pending and response.reranked > 0
+    return Answer(
+        verdict=render(
+            "verdict.html",
+            sentence=sentence(response),
+            stages=_stages(response),
+            total=response.timings["total"],
+            pending=response.pending,
+        ),
+        order=render(
+            "order.html",
+            r=ranking(response),
+            response=response,
+            moves=moves,
+            movement=movement,
+            shown=len(response.hits),
+            place=place,
+            near=near,
+            owner=owner,
+            tail=tail,
+        ),
+        hits=render(
+            "hits.html", cards=[_card(hit, response, moves) for hit in response.hits], place=place
+        ),
+    )
+
+
+def problem(message: str, fix: str = "") -> Answer:
+    """An error in the place where the answer would have been."""
+    return Answer(verdict=render("problem.html", message=message, fix=fix))
+
+
+def nothing_found(response: SearchResponse) -> Answer:
+    """An answer without hits, which only filters can bring about."""
+    return Answer(verdict=render("nothing.html", response=response))
+
+
+def introduction(settings: Settings, info: CollectionInfo | None) -> str:
+    """What stands below the query before anything was asked."""
+    return render("intro.html", settings=settings, info=info)
+
+
+def waiting(collection: str) -> Answer:
+    """The query came before its collection; the page asks again when that is ready."""
+    return Answer(verdict=render("waiting.html", collection=collection))
+
+
+def sentence(response: SearchResponse) -> str:
+    """What the two stages did, in a sentence or two."""
+    timings, shown = response.timings, len(response.hits)
+    found = len(response.candidates)
+    asked = min(response.query.candidates, found)
+    if response.pending:
+        return f"First-stage hits in {_ms(timings['total'])}. Reranking {asked} candidates…"
+    if not response.query.rerank:
+        return f"{shown} first-stage hits in {_ms(timings['total'])}. Reranking is off."
+    spent = _ms(timings["rerank"])
+    moved = ranking(response).moved
+    effect = f"{moved} of the top {shown} moved" if moved else "the order stayed as it was"
+    if response.reranked < asked:
+        budget = f"Stopped at {response.query.budget_ms:g} ms"
+        return f"{budget}: {response.reranked} of {asked} reranked; {effect}."
+    return f"{response.reranked} of {asked} candidates reranked in {spent}; {effect}."
+
+
+def place(chunk: Chunk) -> str:
+    """`path:first-last`, as editors and terminals take it."""
+    return f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
+
+
+def near(chunk: Chunk) -> str:
+    """The place without its folders."""
+    return place(chunk).rsplit("/", 1)[-1]
+
+
+def tail(chunk: Chunk) -> str:
+    """What tells a hit from its neighbours in little room: its symbol, or its file."""
+    symbol = chunk.symbol.split(" > ")[-1]
+    return symbol.removeprefix(f"{owner(chunk)}.") or chunk.path.rsplit("/", 1)[-1]
+
+
+def owner(chunk: Chunk) -> str:
+    """The class of a method, or nothing: a narrow screen leaves it out."""
+    return chunk.symbol.rpartition(".")[0] if chunk.kind == "method" else ""
+
+
+def _stages(response: SearchResponse) -> list[StageTime]:
+    total = response.timings["total"] or 1.0
+    return [
+        StageTime(name=name, label=_STAGES.get(name, name), ms=ms, share=100 * ms / total)
+        for name, ms in response.timings.items()
+        if name != "total"
+    ]
+
+
+def _card(hit: Hit, response: SearchResponse, moves: bool) -> Card:
+    lines = code_lines(hit.chunk.text, hit.chunk.language)
+    fold = FOLD_LINES if len(lines) > FOLD_LINES + 4 else len(lines)
+    return Card(
+        hit=hit,
+        movement=movement(hit, len(response.hits)) if moves else None,
+        head=lines[:fold],
+        rest=lines[fold:],
+    )
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
