@@ -81,8 +81,8 @@ class Catalog:
         """Where the engine keeps a generation."""
         return self._folder / name / generation / "index"
 
-    def begin(self, name: str, identity: IndexIdentity) -> str:
-        """Make room for a new generation.
+    def check_name(self, name: str) -> None:
+        """Refuse what cannot be a folder's name on every system.
 
         Raises:
             InvalidSource: The name cannot be a collection's.
@@ -92,6 +92,9 @@ class Catalog:
                 f"{name!r} cannot name a collection.",
                 fix="Use up to 64 letters, digits, '.', '_' and '-'; begin with a letter or digit.",
             )
+
+    def begin(self, name: str, identity: IndexIdentity) -> str:
+        """Make room for a new generation of a collection."""
         generation = f"generation-{uuid.uuid4().hex[:12]}"
         folder = self._folder / name / generation
         folder.mkdir(parents=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import SearchError
@@ -24,13 +25,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="RANKSCOPE_",
+        env_ignore_empty=True,
         env_file=".env",
         extra="ignore",
         frozen=True,
         populate_by_name=True,
     )
 
-    data_dir: Path = Field(
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         default_factory=lambda: user_data_path("rankscope"),
         description="Folder of models, downloads and collections.",
     )

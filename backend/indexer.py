@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from hashlib import blake2b
 from pathlib import Path
@@ -101,7 +101,8 @@ class Indexer:
         Args:
             name: The collection's name.
             sources: Where its files come from.
-            description: A sentence for people and agents who choose a collection.
+            description: A sentence for people and agents who choose a collection; empty keeps the
+                one it has.
             current: The open index of the collection, if it has one.
             on_progress: Called some times a second with where the run stands.
 
@@ -113,6 +114,7 @@ class Indexer:
             InvalidSource: The name is not one, or the sources hold no searchable text.
         """
         started = time.monotonic()
+        self.catalog.check_name(name)
         reading = self._read(sources, on_progress)
         if not reading.chunks:
             raise InvalidSource(
@@ -121,10 +123,15 @@ class Indexer:
                 fix="Choose a folder with source code or documentation.",
             )
         record = self.catalog.record(name) if current is not None else None
+        if record is not None:
+            description = description or record.info.description
         fingerprint = self._fingerprint(reading)
         if record is not None and record.fingerprint == fingerprint:
+            described = replace(record.info, description=description)
+            if described != record.info:
+                self.catalog.commit(name, replace(record, info=described))
             report = IndexReport(
-                info=record.info,
+                info=described,
                 embedded=0,
                 reused=0,
                 seconds=time.monotonic() - started,

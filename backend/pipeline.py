@@ -58,6 +58,7 @@ class SearchPipeline:
             candidates=tuple(sorted(ranked.hits, key=lambda hit: hit.first_rank)),
             timings=clock.timings,
             reranked=ranked.scored,
+            remembered=ranked.remembered,
             rerank_note=ranked.note,
             index=self.identity,
             pending=pending,

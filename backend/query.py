@@ -34,7 +34,7 @@ def make_query(
         text=_text(text),
         collection=collection,
         top_k=int(_in_range("top_k", top_k, 1, MAX_TOP_K)),
-        filters=filters or Filters(),
+        filters=_filters(filters or Filters()),
         rerank=settings.rerank if rerank is None else bool(rerank),
         candidates=int(
             _in_range(
@@ -59,6 +59,22 @@ def values(given: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(value.strip() for value in given if value.strip())
 
 
+def _filters(filters: Filters) -> Filters:
+    given = (*filters.packages, *filters.languages, *filters.kinds, filters.path_prefix)
+    for value in given:
+        _check_unicode(value, "A filter")
+    return filters
+
+
+def _check_unicode(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidQuery(
+            f"{what} is not valid UTF-8.", fix="Type it again, or convert it to UTF-8."
+        ) from exc
+
+
 def _text(text: str) -> str:
     if not isinstance(text, str):
         raise InvalidQuery(f"A query is text, not {type(text).__name__}.", fix="Pass a string.")
@@ -67,12 +83,7 @@ def _text(text: str) -> str:
             f"The query has {len(text):,} characters; {MAX_QUERY_CHARS:,} are allowed.",
             fix="Ask for one thing in a sentence, or paste only the lines that matter.",
         )
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise InvalidQuery(
-            "The query is not valid UTF-8.", fix="Type it again, or convert it to UTF-8."
-        ) from exc
+    _check_unicode(text, "The query")
     text = " ".join(text.replace("\0", " ").split())
     if not text:
         raise InvalidQuery("The query is empty.", fix="Describe the code or text to find.")

@@ -92,14 +92,15 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fusion:
-    """Weighted reciprocal rank fusion: the sum over both lists of weight / (k + rank).
+    """How the engine makes one score of two: cosine + `bm25_weight` x BM25.
 
-    Source: Cormack et al. 2009, doi:10.1145/1571941.1572114.
+    A chunk that only one list holds gets 0 for the other score, so the lists must be deep.
+
+    Source: convex combination beats reciprocal ranks, Bruch et al. 2023, doi:10.1145/3596512.
     """
 
-    k: int
-    dense_weight: float
     bm25_weight: float
+    """Cosine per point of BM25; 0 leaves BM25 without a say."""
     depth: int
     """Hits that each list gives to the fusion."""
 
@@ -156,11 +157,22 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairScores:
+    """What a reranker says of a query's candidates."""
+
+    logits: Sequence[float | None]
+    """One a candidate, higher is more relevant; None where time ran out."""
+    remembered: int
+    """How many were known from an earlier search and took no time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reranked:
     """All candidates in their final order."""
 
     hits: tuple[Hit, ...]
     scored: int
+    remembered: int
     note: str
     """Why fewer were scored than asked for; empty when all were."""
 
@@ -178,6 +190,8 @@ class SearchResponse:
     """Stage name to milliseconds, in the order of the stages; `total` comes last."""
     reranked: int
     """How many candidates the cross-encoder scored."""
+    remembered: int
+    """How many of these were known from an earlier search."""
     rerank_note: str
     """Why fewer candidates were scored than asked for; empty when all were."""
     index: IndexIdentity

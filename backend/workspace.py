@@ -124,7 +124,8 @@ class Workspace:
             source: A folder, `dir:folder`, `pypi:name==version` or `installed:name`; None indexes
                 the default collection.
             collection: What to call it; None takes the source's own name.
-            description: A sentence for people and agents who choose a collection.
+            description: A sentence for people and agents who choose a collection; empty keeps the
+                one it has.
             on_progress: Called some times a second with where the run stands.
 
         Raises:
@@ -223,9 +224,10 @@ class Workspace:
     def is_current(self) -> bool:
         """Whether the default collection is there, whole, and made as configured now."""
         manifest = Manifest.load(DEFAULT_MANIFEST)
-        if manifest.name not in self._catalog.names():
+        try:
+            info = self._catalog.record(manifest.name).info
+        except (UnknownCollection, IndexDamaged):
             return False
-        info = self._catalog.record(manifest.name).info
         return (
             tuple(summary.source for summary in info.sources) == manifest.sources
             and not any(summary.note for summary in info.sources)
@@ -239,11 +241,11 @@ class Workspace:
                 raise IndexingBusy(
                     f"{name} is being indexed already.", fix="Wait until it is done."
                 )
+            current = self._current(name)
             self._indexing.add(name)
         try:
             sources = self._open_sources(manifest.sources, on_progress)
             indexer = build_indexer(self.settings, self.load(), self._catalog)
-            current = self._current(name)
             report, store = indexer.index(
                 name,
                 sources,
@@ -291,6 +293,12 @@ class Workspace:
         with self._loading:
             if collection not in self._stores:
                 record = self._catalog.record(collection)
+                if collection in self._indexing:
+                    # Its files are still open in the run that is making them.
+                    raise IndexingBusy(
+                        f"{collection} is being indexed for the first time.",
+                        fix="Wait until it is done.",
+                    )
                 folder = self._catalog.index_folder(collection, record.generation)
                 store = EdgeStores(self.settings).open(folder)
                 self._stores[collection] = (store, record.info.identity)
@@ -313,7 +321,8 @@ def _owner_file(data_dir: Path) -> Path:
 def _lock_folder(data_dir: Path) -> FileLock:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data_dir / "lock", blocking=False)
+        # Whichever thread closes the workspace releases the lock, not only the one that took it.
+        lock = FileLock(data_dir / "lock", blocking=False, thread_local=False)
         lock.acquire()
         _owner_file(data_dir).unlink(missing_ok=True)
     except Timeout as exc:

@@ -123,7 +123,8 @@ def measure_reranking(reranker: CrossEncoder, chunks: Sequence[Chunk], rounds: i
     unseen = count()  # A query that was asked before would be answered from the cache.
 
     def rerank(budget_ms: float = 60_000) -> list[float | None]:
-        return reranker.score(f"{QUERIES[0]} {next(unseen)}", indexed, budget_ms=budget_ms)
+        query = f"{QUERIES[0]} {next(unseen)}"
+        return list(reranker.score(query, indexed, budget_ms=budget_ms).logits)
 
     with tempfile.TemporaryDirectory() as folder:
         _random_cross_encoder(Path(folder))

@@ -118,7 +118,10 @@ def sentence(response: SearchResponse) -> str:
     if response.reranked < asked:
         budget = f"Stopped at {response.query.budget_ms:g} ms"
         return f"{budget}: {response.reranked} of {asked} reranked; {effect}."
-    return f"{response.reranked} of {asked} candidates reranked in {spent}; {effect}."
+    done = f"{response.reranked} of {asked} candidates reranked in {spent}"
+    if response.remembered:
+        done += f", {response.remembered} of them remembered from an earlier search"
+    return f"{done}; {effect}."
 
 
 def place(chunk: Chunk) -> str:

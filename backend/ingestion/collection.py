@@ -46,7 +46,7 @@ class Manifest:
                 description=str(data["description"]),
                 sources=tuple(map(str, data["sources"])),
             )
-        except (OSError, ValueError, KeyError) as exc:
+        except (OSError, ValueError, KeyError, TypeError) as exc:
             raise InvalidSource(
                 f"The manifest {path} cannot be read: {exc}.",
                 fix="It needs name, description and a list of sources.",

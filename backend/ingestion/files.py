@@ -75,10 +75,10 @@ def decode(data: bytes) -> str | None:
     """
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = data.decode("utf-16", "replace")
-    elif b"\0" in data:
-        return None
     else:
         text = data.decode("utf-8-sig", "replace")
+    if "\0" in text:
+        return None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from backend.wheels import fetch_wheel, parse_requirement
 MAX_ARCHIVE_BYTES = 2_000_000_000
 MAX_ARCHIVE_RATIO = 200
 """Unpacked to packed size of the whole archive; ordinary wheels stay below 20."""
+_DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What `zipfile` raises when an archive is not what it says; RuntimeError is for encryption."""
 _IGNORE_FILES = (".gitignore", ".rankscopeignore")
 
 
@@ -65,7 +68,10 @@ def parse_source(spec: str, *, downloads: Path) -> Source:
             f"The source {spec!r} cannot be read: {exc}.",
             fix="Name a pinned release, such as pypi:qdrant-client==1.20.0.",
         ) from exc
-    return Folder(Path(rest if scheme == "dir" else spec))
+    folder = rest if scheme == "dir" else spec
+    if not folder.strip():
+        raise InvalidSource("No folder was named.", fix="Name one; `.` is the current folder.")
+    return Folder(Path(folder))
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Wheel:
         """
         try:
             archive = zipfile.ZipFile(self.archive)
-        except (OSError, zipfile.BadZipFile) as exc:
+        except _DAMAGED as exc:
             raise InvalidSource(
                 f"The archive {self.archive.name} is damaged.",
                 fix=f"Delete {self.archive} and index again: it is fetched anew.",
@@ -103,7 +109,9 @@ class Wheel:
                 if stat.S_ISLNK(member.external_attr >> 16):
                     skipped["symbolic link"] += 1
                     continue
-                yield SourceFile(member.filename, member.file_size, partial(archive.read, member))
+                yield SourceFile(
+                    member.filename, member.file_size, partial(_read_member, archive, member)
+                )
 
 
 @dataclass(frozen=True)
@@ -159,11 +167,11 @@ class Folder:
 
     @property
     def id(self) -> str:
-        return f"dir:{self.root.as_posix()}"
+        return f"dir:{_readable(self.root.as_posix())}"
 
     @property
     def package(self) -> str:
-        return self.root.name
+        return _readable(self.root.name)
 
     def files(self, skipped: Counter[str]) -> Iterator[SourceFile]:
         return self._walk(self.root, [], skipped)
@@ -200,8 +208,18 @@ class Folder:
             elif not entry.is_file(follow_symlinks=False):
                 skipped["not a regular file"] += 1
             else:
-                name = path.relative_to(self.root).as_posix()
-                yield SourceFile(name, entry.stat(follow_symlinks=False).st_size, path.read_bytes)
+                name = _readable(path.relative_to(self.root).as_posix())
+                try:
+                    size = entry.stat(follow_symlinks=False).st_size
+                except OSError:  # It vanished since the folder was listed.
+                    skipped["unreadable"] += 1
+                    continue
+                yield SourceFile(name, size, path.read_bytes)
+
+
+def _readable(path: str) -> str:
+    """A path as text: bytes of its name that are not UTF-8 become U+FFFD."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -227,10 +245,22 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read a file of an archive.
+
+    Raises:
+        OSError: It is damaged, encrypted, or compressed in a way that is not supported.
+    """
+    try:
+        return archive.read(member)
+    except _DAMAGED as exc:
+        raise OSError(f"{member.filename} cannot be unpacked") from exc
+
+
 def _check_archive(members: list[zipfile.ZipInfo], name: str) -> None:
     for member in members:
         path = PurePosixPath(member.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts or ":" in member.filename.split("/")[0]:
             raise UnsafeArchive(
                 f"{name} names a file outside its root.", fix="Do not use this archive."
             )

@@ -15,7 +15,7 @@ import numpy as np
 from backend.errors import ModelUnavailable
 from backend.inference.session import OnnxModel, TokenRow, batches_by_length, load_tokenizer
 from backend.reranking.window import best_window
-from backend.types import ChunkId, ScoredChunk
+from backend.types import ChunkId, PairScores, ScoredChunk
 
 MAX_TOKENS = 192
 """Window over query and passage together; chosen on the dev sets for quality against time."""
@@ -69,7 +69,7 @@ class CrossEncoder:
 
     def score(
         self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
-    ) -> list[float | None]:
+    ) -> PairScores:
         """Score as many candidates as the budget allows, the first ones first.
 
         Args:
@@ -78,8 +78,8 @@ class CrossEncoder:
             budget_ms: Milliseconds from now; a batch that would not end in time is not begun.
 
         Returns:
-            A logit for each candidate, higher is more relevant; None where time ran out. A pair
-            that was scored before keeps its score and takes no time.
+            A logit for each candidate. A pair that was scored before keeps its score and takes no
+            time.
         """
         deadline = time.perf_counter() + budget_ms / 1000
         keys = [(query, candidate.chunk.id) for candidate in candidates]
@@ -89,7 +89,7 @@ class CrossEncoder:
             for i, logit in self._run(query, candidates, missing, deadline):
                 scores[i] = logit
             self._remember(keys, scores)
-        return scores
+        return PairScores(logits=scores, remembered=len(keys) - len(missing))
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -100,7 +100,7 @@ class CrossEncoder:
     ) -> list[tuple[int, float]]:
         """Score candidates by position until all are scored or the deadline is too near."""
         waves = self._waves(query, candidates, wanted)
-        taking = threading.Lock()
+        taking, late = threading.Lock(), threading.Event()
         done: list[tuple[int, float]] = []
 
         def work() -> None:
@@ -108,8 +108,11 @@ class CrossEncoder:
                 with taking:
                     batch, rows = next(waves, ([], []))
                     left_ms = (deadline - time.perf_counter()) * 1000
-                if not batch or _padded(rows) * self._ms_per_token > left_ms:
-                    return
+                    if not batch or late.is_set():
+                        return
+                    if _padded(rows) * self._ms_per_token > left_ms:
+                        late.set()  # A shorter batch of a later wave must not overtake this one.
+                        return
                 started = time.perf_counter()
                 logits = self._model.run(rows)
                 self._learn((time.perf_counter() - started) * 1000 / _padded(rows))

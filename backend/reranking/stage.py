@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backend.reranking.blend import blend
-from backend.types import Candidates, Hit, Reranked, ScoredChunk
+from backend.types import Candidates, Hit, PairScores, Reranked, ScoredChunk
 
 
 class PairScorer(Protocol):
@@ -15,7 +15,7 @@ class PairScorer(Protocol):
 
     def score(
         self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
-    ) -> Sequence[float | None]:
+    ) -> PairScores:
         """A logit for each candidate; None where time ran out."""
         ...
 
@@ -34,18 +34,20 @@ class Rerank:
         best = found[: query.candidates]
         if not self.tokens_stored:
             best = [replace(hit, tokens=b"") for hit in best]
-        logits = list(self.scorer.score(query.text, best, budget_ms=query.budget_ms))
+        scores = self.scorer.score(query.text, best, budget_ms=query.budget_ms)
+        logits = list(scores.logits)
         scored = sum(logit is not None for logit in logits)
         note = ""
         if scored < len(logits):
             note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(logits)} candidates scored"
         logits += [None] * (len(found) - len(logits))
-        return Reranked(hits=_ordered(found, logits), scored=scored, note=note)
+        hits = _ordered(found, logits)
+        return Reranked(hits=hits, scored=scored, remembered=scores.remembered, note=note)
 
 
 def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
     """Candidates as they came: the answer when nothing is reranked."""
-    return Reranked(hits=_ordered(found, [None] * len(found)), scored=0, note="")
+    return Reranked(hits=_ordered(found, [None] * len(found)), scored=0, remembered=0, note="")
 
 
 def _ordered(found: Sequence[ScoredChunk], logits: Sequence[float | None]) -> tuple[Hit, ...]:

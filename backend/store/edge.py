@@ -151,12 +151,15 @@ class EdgeStore:
                 filter=_filter(located.filters),
             ),
         ]
-        weights = [self._fusion.dense_weight, self._fusion.bm25_weight]
-        fusion = qe.Fusion.Rrf(k=self._fusion.k, weights=weights)
+        bm25 = [
+            qe.Expression.Variable("$score[1]"),
+            qe.Expression.Constant(self._fusion.bm25_weight),
+        ]
+        fused = qe.Expression.Sum([qe.Expression.Variable("$score[0]"), qe.Expression.Mult(bm25)])
         points = self._shard.query(
             qe.QueryRequest(
                 prefetches=lists,
-                query=cast(qe.Fusion, fusion),  # The stub forgets that it is one.
+                query=qe.Formula(fused, defaults={"$score[0]": 0.0, "$score[1]": 0.0}),
                 limit=located.limit,
                 with_payload=True,
             )

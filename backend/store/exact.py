@@ -57,13 +57,9 @@ class ExactStore:
         dense = {id: float(score) for id, score in zip(allowed, cosines, strict=True)}
         bm25 = {id: score for id in allowed if (score := self._bm25(id, located.sparse)) > 0}
         fused: dict[ChunkId, float] = {}
-        for scores, weight in (
-            (dense, self._fusion.dense_weight),
-            (bm25, self._fusion.bm25_weight),
-        ):
-            ranking = sorted(scores, key=lambda id: -scores[id])[: self._fusion.depth]
-            for rank, id in enumerate(ranking):
-                fused[id] = fused.get(id, 0.0) + weight / (self._fusion.k + rank)
+        for scores, weight in ((dense, 1.0), (bm25, self._fusion.bm25_weight)):
+            for id in sorted(scores, key=lambda id: -scores[id])[: self._fusion.depth]:
+                fused[id] = fused.get(id, 0.0) + weight * scores[id]
         best = sorted(fused, key=lambda id: -fused[id])[: located.limit]
         return [
             ScoredChunk(chunk=self._chunks[id], score=fused[id], tokens=self._tokens[id])
