@@ -144,14 +144,15 @@ class _Bar:
     """A progress bar on stderr, where it does not mix with results."""
 
     def __init__(self, *, shown: bool) -> None:
+        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not shown,
+            console=console,
+            disable=not (shown and console.is_terminal),
             transient=True,
         )
         self._task = self._progress.add_task("Starting", total=None, detail="")

@@ -58,7 +58,8 @@ class Catalog:
         if _NAME.fullmatch(name) is None or not path.exists():
             known = ", ".join(self.names()) or "none yet"
             raise UnknownCollection(
-                f"There is no collection {name!r}.", fix=f"Known collections: {known}."
+                f"There is no collection {name!r}.",
+                fix=f"Known collections: {known}. Make one with python -m backend index.",
             )
         try:
             return _record(json.loads(path.read_bytes()))

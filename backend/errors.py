@@ -52,6 +52,10 @@ class IndexDamaged(SearchError):
     """Files of an index are missing or cannot be read."""
 
 
+class WorkspaceClosed(SearchError):
+    """A workspace was used after it was closed."""
+
+
 class IndexingBusy(SearchError):
     """The collection is being indexed already."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from backend.errors import (
     IndexingBusy,
     InvalidSource,
     UnknownCollection,
+    WorkspaceClosed,
 )
 from backend.indexer import OnProgress
 from backend.ingestion.collection import Manifest, Opened, open_sources
@@ -67,6 +69,7 @@ class Workspace:
             settings = settings.model_copy(update={"data_dir": Path(data_dir).expanduser()})
         self.settings = settings
         self._lock = _lock_folder(settings.data_dir)
+        _sweep(settings.data_dir)
         self._catalog = Catalog(settings.data_dir / "collections")
         self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
         self._models: Models | None = None
@@ -93,6 +96,7 @@ class Workspace:
             if self._models is not None:
                 self._models.reranker.close()
                 self._models = None
+            _owner_file(self.settings.data_dir).unlink(missing_ok=True)
             self._lock.release()
 
     def announce(self, url: str) -> None:
@@ -106,6 +110,7 @@ class Workspace:
             ModelUnavailable: Weights are missing, damaged, or cannot be fetched.
         """
         with self._loading:
+            self._check_open()
             if self._models is None:
                 self._models = load_models(self.settings)
             return self._models
@@ -255,7 +260,8 @@ class Workspace:
             )
             if store is not None:
                 # The store before is released when its last search has ended.
-                self._stores[name] = (store, report.info.identity)
+                with self._loading:
+                    self._stores[name] = (store, report.info.identity)
                 self._catalog.discard_earlier(name)
             on_progress(
                 IndexProgress(
@@ -265,6 +271,12 @@ class Workspace:
             return report
         finally:
             self._indexing.discard(name)
+            if self._models is not None and not self._indexing:
+                self._models.embedder.release()
+
+    def _check_open(self) -> None:
+        if not self._lock.is_locked:
+            raise WorkspaceClosed("The workspace is closed.", fix="Open another one.")
 
     def _current(self, name: str) -> ChunkStore | None:
         """The open index of a collection; None when there is none, or none that can be read."""
@@ -291,6 +303,7 @@ class Workspace:
 
     def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:
         with self._loading:
+            self._check_open()
             if collection not in self._stores:
                 record = self._catalog.record(collection)
                 if collection in self._indexing:
@@ -306,12 +319,27 @@ class Workspace:
 
 
 def folder_owner(data_dir: Path) -> dict[str, object] | None:
-    """Process id and address of the app that holds a data folder, if one said so."""
+    """Process id and address of the app that holds a data folder, if one does and said so."""
+    if not _owner_file(data_dir).exists():
+        return None
+    try:
+        with FileLock(data_dir / "lock", blocking=False):
+            return None  # Whoever left word is gone.
+    except Timeout:
+        pass
+    except OSError:
+        return None
     try:
         owner = json.loads(_owner_file(data_dir).read_text())
     except (OSError, ValueError):
         return None
     return owner if isinstance(owner, dict) else None
+
+
+def _sweep(data_dir: Path) -> None:
+    """Remove what a process that was killed left half made; nobody else is here to need it."""
+    for leftover in (*data_dir.glob("models/*.part"), *data_dir.glob("downloads/tmp*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _owner_file(data_dir: Path) -> Path:

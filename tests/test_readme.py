@@ -44,5 +44,7 @@ def test_ci_calls_the_commands_of_the_readme() -> None:
 
 
 def test_files_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"`((?:spaces|requirements|tests|backend|assets)[\w./-]*\.\w+)`", README):
+    for name in re.findall(
+        r"`((?:spaces|requirements|tests|backend|assets)[\w./-]*\.\w+)`", README
+    ):
         assert (ROOT / name).exists(), name

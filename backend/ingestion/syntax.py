@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,10 @@ from backend.ingestion.languages import DEFINITIONS, WRAPPERS
 from backend.types import Kind
 
 _NAME_FIELDS = ("name", "declarator", "type", "trait")
-_MAX_DEPTH = 200  # Deeper trees come from generated or hostile files; they are cut as text.
+_MAX_DEPTH = 200
+"""Deeper nesting comes from generated or hostile files, on which parsers take minutes."""
+_NO_DEFINITIONS = frozenset({"html", "css", "toml", "yaml", "markdown", "rst", "json", "text"})
+_BRACKETS = re.compile(r"[\[({})\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,9 @@ def definitions(text: str, language: str) -> tuple[Definition, ...]:
     Returns:
         Nothing when the language has no grammar or the file holds no definition.
     """
-    if language not in get_args(SupportedLanguage):
+    if language in _NO_DEFINITIONS or language not in get_args(SupportedLanguage):
+        return ()
+    if _nesting(text) > _MAX_DEPTH:
         return ()
     tree = _parser(language).parse(text.encode("utf-8", "replace"))
     return tuple(_definitions(tree.root_node, 0))
@@ -43,6 +49,15 @@ def definitions(text: str, language: str) -> tuple[Definition, ...]:
 @lru_cache(maxsize=64)
 def _parser(language: str) -> Parser:
     return get_parser(cast(SupportedLanguage, language))
+
+
+def _nesting(text: str) -> int:
+    """The most brackets open at once, those in strings and comments counted too."""
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(text):
+        depth += 1 if bracket in "[({" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _definitions(node: Node, depth: int) -> Iterator[Definition]:

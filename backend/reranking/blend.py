@@ -6,20 +6,21 @@ import math
 import statistics
 from collections.abc import Sequence
 
-RERANK_WEIGHT = 0.3
+RERANK_WEIGHT = 0.2
+"""What the best logit gains over the worst, in points of the first stage's score (a cosine)."""
 TEMPERATURE = 1.5
-"""Chosen on the dev sets by `benchmarks/quality.py`; the figures are in the README."""
+"""Logits from the median at which two thirds of that are reached."""
 
 
 def blend(first_scores: Sequence[float], logits: Sequence[float | None]) -> list[float]:
     """Add the reranker's opinion to the first stage's.
 
-    The first stage's scores are scaled to end at 1. A logit counts by how far it lies from the
-    median of its query, for logits of different queries are not comparable. A candidate that was
-    not scored counts as the median, so that such candidates keep their order.
+    A logit counts by how far it lies from the median of its query, for logits of different queries
+    are not comparable. A candidate that was not scored counts as the median, so that such
+    candidates keep their order.
 
     Args:
-        first_scores: Fused scores of the candidates, best first, above 0.
+        first_scores: Fused scores of the candidates.
         logits: The reranker's logits, or None; same length.
 
     Returns:
@@ -30,8 +31,7 @@ def blend(first_scores: Sequence[float], logits: Sequence[float | None]) -> list
         return list(first_scores)
     median = statistics.median(known)
     return [
-        first / first_scores[0]
-        + RERANK_WEIGHT * _sigmoid((median if logit is None else logit) - median)
+        first + RERANK_WEIGHT * _sigmoid(0.0 if logit is None else logit - median)
         for first, logit in zip(first_scores, logits, strict=True)
     ]
 

@@ -1,0 +1,418 @@
+"""What every store does: one suite over the exact oracle and Qdrant Edge in each quantization."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import chunk
+
+from backend.embedding.bm25 import document_vector, query_vector
+from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged, InvalidVector
+from backend.store.edge import EdgeStore
+from backend.store.exact import ExactStore
+from backend.store.protocol import ChunkStore
+from backend.store.quantization import MODES
+from backend.types import Filters, FloatArray, Fusion, Located, Quantization, QuantizationMode
+
+DIMENSION = 64
+FUSION = Fusion(bm25_weight=0.05, depth=60)
+WORDS = ("upsert", "points", "retry", "batch", "vector", "snapshot", "collection", "filter")
+CHUNKS = [
+    chunk(
+        i,
+        path=("src/api" if i % 3 else "src") + f"/part_{i}.py",
+        package=("client", "server")[i % 2],
+        language=("python", "rust", "markdown")[i % 3],
+        kind=("function", "class")[i % 5 == 0],
+        # No two chunks hold a word equally often, so that no two BM25 scores are equal.
+        text=" ".join([f"unique{i}", *np.repeat(WORDS, [(i * 7 + w * 13) % 61 for w in range(8)])]),
+        symbol=f"symbol{i}",
+    )
+    for i in range(60)
+]
+TOKENS = [bytes([i, 0]) for i in range(len(CHUNKS))]
+
+
+def unit(rows: int, *, seed: int, dimension: int = DIMENSION) -> FloatArray:
+    drawn = np.random.default_rng(seed).normal(size=(rows, dimension)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+VECTORS = unit(len(CHUNKS), seed=1)
+QUERIES = unit(12, seed=2)
+
+
+def ask(
+    dense: FloatArray = QUERIES[0], text: str = "", limit: int = 10, **filters: object
+) -> Located:
+    return Located(dense=dense, sparse=query_vector(text), filters=Filters(**filters), limit=limit)
+
+
+def edge(
+    folder: Path, mode: QuantizationMode, *, dimension: int = DIMENSION, rescore: bool = True
+) -> EdgeStore:
+    make = EdgeStore.open if folder.exists() else EdgeStore.create
+    quantization = Quantization(mode=mode, rescore=rescore, oversampling=3.0)
+    return make(folder, dimension=dimension, quantization=quantization, fusion=FUSION)
+
+
+def fill(store: ChunkStore, *, optimize: bool = True) -> None:
+    sparse = [document_vector(one) for one in CHUNKS]
+    store.upsert(CHUNKS, VECTORS, sparse, TOKENS)
+    if optimize:
+        store.optimize()
+
+
+def ids(store: ChunkStore, located: Located) -> list[str]:
+    return [hit.chunk.id for hit in store.search(located)]
+
+
+@pytest.fixture(params=["exact", *MODES])
+def empty_store(request: pytest.FixtureRequest, tmp_path: Path) -> ChunkStore:
+    if request.param == "exact":
+        return ExactStore(dimension=DIMENSION, fusion=FUSION)
+    return edge(tmp_path / "index", request.param)
+
+
+@pytest.fixture(scope="module", params=["exact", *MODES])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ChunkStore:
+    """Holds `CHUNKS`; shared, so tests only read it."""
+    made: ChunkStore = ExactStore(dimension=DIMENSION, fusion=FUSION)
+    if request.param != "exact":
+        made = edge(tmp_path_factory.mktemp("edge") / "index", request.param)
+    fill(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def oracle() -> ExactStore:
+    exact = ExactStore(dimension=DIMENSION, fusion=FUSION)
+    fill(exact)
+    return exact
+
+
+def test_hits_carry_the_chunk_and_its_tokens_as_they_were_written(store: ChunkStore) -> None:
+    (hit,) = store.search(ask(VECTORS[7], "unique7", limit=1))
+
+    assert hit.chunk == CHUNKS[7]
+    assert hit.tokens == TOKENS[7]
+
+
+@pytest.mark.parametrize("text", ["", "upsert", "unique11 retry", "the of and ???", "🎉"])
+def test_fused_order_and_scores_equal_the_oracles(
+    store: ChunkStore, oracle: ExactStore, text: str
+) -> None:
+    """With rescoring the codes cost nothing here: the depth of the fusion covers all chunks."""
+    for query in QUERIES:
+        located = ask(query, text, limit=8)
+        found, expected = store.search(located), oracle.search(located)
+
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
+        assert [hit.chunk.id for hit in found] == [hit.chunk.id for hit in expected]
+
+
+def test_scores_fall_from_the_first_hit_to_the_last(store: ChunkStore) -> None:
+    scores = [hit.score for hit in store.search(ask(text="retry batch", limit=50))]
+
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > scores[-1]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"packages": ["client"]},
+        {"languages": ["rust"]},
+        {"languages": ["rust", "markdown"]},
+        {"kinds": ["class"]},
+        {"path_prefix": "src/api/"},
+        {"path_prefix": "src/api/part_1"},
+        {"path_prefix": "src/part_3"},
+        {"path_prefix": "sr"},
+        {"packages": ["server"], "languages": ["python"], "kinds": ["function"]},
+        {"packages": ["client"], "path_prefix": "src/api/part_4"},
+    ],
+    ids=str,
+)
+def test_filters_let_through_exactly_the_chunks_that_match_all(
+    store: ChunkStore, filters: dict[str, object]
+) -> None:
+    expected = {
+        one.id
+        for one in CHUNKS
+        if one.package in filters.get("packages", [one.package])
+        and one.language in filters.get("languages", [one.language])
+        and one.kind in filters.get("kinds", [one.kind])
+        and one.path.startswith(str(filters.get("path_prefix", "")))
+    }
+    found = ids(store, ask(text="upsert", limit=60, **filters))
+
+    assert len(expected) > 1
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"packages": ["nobody"]},
+        {"kinds": ["Function"]},
+        {"path_prefix": "api/"},
+        {"path_prefix": "SRC"},
+        {"path_prefix": "src/%"},
+        {"packages": ["client"], "path_prefix": "src/api/part_1.py"},
+    ],
+    ids=str,
+)
+def test_filters_that_nothing_matches_find_nothing(
+    store: ChunkStore, filters: dict[str, object]
+) -> None:
+    assert store.search(ask(text="upsert", **filters)) == []
+
+
+def test_limit_bounds_the_number_of_hits(store: ChunkStore) -> None:
+    assert [len(store.search(ask(text="upsert", limit=n))) for n in (1, 7)] == [1, 7]
+
+
+def test_vectors_come_back_as_they_were_written(store: ChunkStore) -> None:
+    """Quantized codes are beside the originals, not in their place."""
+    vectors = store.vectors([one.id for one in CHUNKS])
+
+    assert len(vectors) == len(CHUNKS)
+    for one, written in zip(CHUNKS, VECTORS, strict=True):
+        np.testing.assert_allclose(vectors[one.id], written, atol=1e-6)
+
+
+def test_vectors_of_unknown_ids_are_left_out(store: ChunkStore) -> None:
+    assert set(store.vectors([chunk(999).id, CHUNKS[3].id])) == {CHUNKS[3].id}
+
+
+def test_facets_count_the_values_of_each_filter(store: ChunkStore) -> None:
+    facets = {field: dict(values) for field, values in store.facets().items()}
+
+    assert facets == {
+        "package": {"client": 30, "server": 30},
+        "language": {"python": 20, "rust": 20, "markdown": 20},
+        "kind": {"function": 48, "class": 12},
+    }
+    assert list(store.facets()["kind"]) == ["function", "class"], "most frequent first"
+
+
+def test_length_is_the_number_of_chunks(store: ChunkStore) -> None:
+    assert len(store) == len(CHUNKS)
+
+
+def test_searches_side_by_side_agree_with_one_after_the_other(store: ChunkStore) -> None:
+    asked = [ask(query, text) for query in QUERIES for text in ("upsert", "batch vector")]
+    alone = [ids(store, located) for located in asked]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda located: ids(store, located), asked * 3))
+
+    assert together == alone * 3
+
+
+def test_an_empty_store_finds_nothing(empty_store: ChunkStore) -> None:
+    assert len(empty_store) == 0
+    assert empty_store.search(ask(text="upsert")) == []
+    assert empty_store.vectors([CHUNKS[0].id]) == {}
+
+
+def test_chunks_are_found_before_the_index_is_optimized(empty_store: ChunkStore) -> None:
+    fill(empty_store, optimize=False)
+
+    assert ids(empty_store, ask(VECTORS[5], "unique5", limit=1)) == [CHUNKS[5].id]
+
+
+def test_writing_an_id_again_replaces_its_chunk_vector_and_terms(empty_store: ChunkStore) -> None:
+    fill(empty_store)
+    changed = chunk(5, text="entirely zebra", path="moved.py", package="elsewhere")
+    empty_store.upsert([changed], VECTORS[9:10] * -1, [document_vector(changed)], [b"new"])
+    empty_store.optimize()
+
+    (hit,) = empty_store.search(ask(-VECTORS[9], "zebra", limit=1))
+    assert (hit.chunk, hit.tokens) == (changed, b"new")
+    assert len(empty_store) == len(CHUNKS)
+    assert empty_store.search(ask(text="unique5", path_prefix=CHUNKS[5].path)) == []
+
+
+def test_chunks_without_a_searchable_word_are_stored(empty_store: ChunkStore) -> None:
+    """Their BM25 vector is empty; the dense one finds them."""
+    bare = chunk(1, text="=== ???", path="???", symbol="")
+    assert document_vector(bare).indices == []
+    empty_store.upsert([bare], VECTORS[:1], [document_vector(bare)], [b""])
+
+    assert ids(empty_store, ask(VECTORS[0], "upsert")) == [bare.id]
+
+
+def test_vectors_that_would_never_be_found_are_refused_and_nothing_is_written(
+    empty_store: ChunkStore,
+) -> None:
+    sparse = [document_vector(one) for one in CHUNKS[:2]]
+    refused = {
+        "NaN": np.full((2, DIMENSION), np.nan, np.float32),
+        "infinite": np.vstack([VECTORS[:1], np.full((1, DIMENSION), np.inf, np.float32)]),
+        "negative infinite": np.vstack([VECTORS[:1], np.full((1, DIMENSION), -np.inf, np.float32)]),
+        "too short": VECTORS[:2, :-1],
+        "too long": np.hstack([VECTORS[:2], VECTORS[:2]]),
+        "one missing": VECTORS[:1],
+        "one too many": VECTORS[:3],
+        "flat": VECTORS[0],
+    }
+    for what, vectors in refused.items():
+        with pytest.raises(InvalidVector):
+            empty_store.upsert(CHUNKS[:2], vectors, sparse, TOKENS[:2])
+        assert len(empty_store) == 0, what
+
+
+# Qdrant Edge alone: what lies on disk, and what is quantized.
+
+
+@pytest.mark.parametrize("mode", ["none", "binary+scalar"])
+def test_a_reopened_index_answers_as_before(tmp_path: Path, mode: QuantizationMode) -> None:
+    first = edge(tmp_path / "index", mode)
+    fill(first)
+    asked = [ask(query, "upsert points") for query in QUERIES]
+    before = [ids(first, located) for located in asked]
+    first.close()
+    second = edge(tmp_path / "index", mode)
+
+    assert [ids(second, located) for located in asked] == before
+    assert len(second) == len(CHUNKS)
+    assert dict(second.facets()["package"]) == {"client": 30, "server": 30}
+
+
+def test_what_was_written_but_not_optimized_survives_closing(tmp_path: Path) -> None:
+    """An interrupted run goes on from there."""
+    first = edge(tmp_path / "index", "binary")
+    fill(first, optimize=False)
+    first.close()
+
+    assert len(edge(tmp_path / "index", "binary").vectors([one.id for one in CHUNKS])) == 60
+
+
+def test_an_index_that_is_open_is_not_opened_twice(tmp_path: Path) -> None:
+    held = edge(tmp_path / "index", "none")
+
+    with pytest.raises(DataFolderBusy, match=r"stop it"):
+        edge(tmp_path / "index", "none")
+    held.close()
+
+
+@pytest.mark.parametrize("damage", ["nothing there", "an empty folder", "no config"])
+def test_an_index_that_cannot_be_read_says_to_index_again(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "index"
+    if damage == "an empty folder":
+        folder.mkdir()
+    if damage == "no config":
+        made = edge(folder, "none")
+        fill(made)
+        made.close()
+        (folder / "edge_config.json").write_bytes(b"{")
+    quantization = Quantization(mode="none", rescore=True, oversampling=3.0)
+
+    with pytest.raises(IndexDamaged, match=r"Index the collection again"):
+        EdgeStore.open(folder, dimension=DIMENSION, quantization=quantization, fusion=FUSION)
+
+
+def test_an_index_in_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(DataFolderUnusable):
+        edge(tmp_path / "file" / "index", "none")
+
+
+LARGE = 800
+
+
+def like_embeddings(rows: int, *, seed: int) -> FloatArray:
+    """Unit vectors that, like those of texts, vary in far fewer directions than they have."""
+    directions = np.random.default_rng(0).normal(size=(24, 384))
+    mixed = np.random.default_rng(seed).normal(size=(rows, 24)) @ directions
+    return (mixed / np.linalg.norm(mixed, axis=1, keepdims=True)).astype(np.float32)
+
+
+LARGE_VECTORS = like_embeddings(LARGE, seed=3)
+LARGE_QUERIES = like_embeddings(25, seed=4)
+
+
+def _dense_top(store: ChunkStore, query: FloatArray, limit: int = 10) -> list[str]:
+    return ids(store, ask(query, "", limit=limit))
+
+
+def _large(folder: Path, mode: QuantizationMode, *, rescore: bool) -> EdgeStore:
+    store = edge(folder, mode, dimension=384, rescore=rescore)
+    if len(store) == 0:
+        chunks = [chunk(i) for i in range(LARGE)]
+        nothing = [query_vector("")] * LARGE
+        store.upsert(chunks, LARGE_VECTORS, nothing, [b""] * LARGE)
+        store.optimize()
+    return store
+
+
+@pytest.fixture(scope="module")
+def exact_top() -> list[list[str]]:
+    order = np.argsort(-(LARGE_QUERIES @ LARGE_VECTORS.T), axis=1)[:, :10]
+    return [[chunk(int(i)).id for i in row] for row in order]
+
+
+@pytest.fixture(scope="module", params=[mode for mode in MODES if mode != "none"])
+def large_folder(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, QuantizationMode]:
+    folder = tmp_path_factory.mktemp("large") / "index"
+    _large(folder, request.param, rescore=True).close()
+    return folder, request.param
+
+
+Large = tuple[Path, QuantizationMode]
+
+
+def test_codes_alone_rank_otherwise_than_exact(
+    large_folder: Large, exact_top: list[list[str]]
+) -> None:
+    """The proof that quantized codes are really what is searched."""
+    store = _large(*large_folder, rescore=False)
+    found = [_dense_top(store, query) for query in LARGE_QUERIES]
+    store.close()
+
+    assert found != exact_top
+
+
+def test_rescoring_with_oversampling_finds_what_exact_search_finds(
+    large_folder: Large, exact_top: list[list[str]]
+) -> None:
+    store = _large(*large_folder, rescore=True)
+    found = [_dense_top(store, query) for query in LARGE_QUERIES]
+    store.close()
+    overlap = [len({*one} & {*other}) for one, other in zip(found, exact_top, strict=True)]
+
+    assert sum(overlap) / (10 * len(exact_top)) >= 0.99
+
+
+def test_every_vector_of_a_small_collection_is_quantized(large_folder: Large) -> None:
+    """The engine's own threshold would leave a few thousand chunks as they are."""
+    store = _large(*large_folder, rescore=True)
+    quantized = store.quantized
+    store.close()
+
+    assert quantized == LARGE
+
+
+def test_mode_none_ranks_exactly(tmp_path: Path, exact_top: list[list[str]]) -> None:
+    store = _large(tmp_path / "index", "none", rescore=False)
+
+    assert [_dense_top(store, query) for query in LARGE_QUERIES] == exact_top
+
+
+def test_coarser_codes_lose_more(tmp_path: Path, exact_top: list[list[str]]) -> None:
+    """Bits lose more than bytes: the modes are not one configuration under several names."""
+    recall = {}
+    for mode in ("scalar", "binary"):
+        store = _large(tmp_path / mode, mode, rescore=False)
+        found = [_dense_top(store, query) for query in LARGE_QUERIES]
+        recall[mode] = sum(len({*a} & {*b}) for a, b in zip(found, exact_top, strict=True))
+        store.close()
+
+    assert recall["scalar"] > recall["binary"]
