@@ -169,7 +169,7 @@ def test_a_refusal_is_json_where_json_was_asked_for(data_dir: Path) -> None:
     assert done.returncode == 1
     assert json.loads(done.stdout) == {
         "error": "There is no collection 'no'.",
-        "fix": "Known collections: shop.",
+        "fix": "Known collections: shop. Make one with python -m backend index.",
     }
 
 

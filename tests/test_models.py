@@ -19,7 +19,7 @@ from backend.embedding import minilm
 from backend.embedding.minilm import MiniLM
 from backend.errors import ModelUnavailable
 from backend.inference.bert_graph import BertShape, bert_model, quantize
-from backend.inference.session import BATCH_TOKENS, OnnxModel, TokenRow, batches_by_length
+from backend.inference.session import OnnxModel, TokenRow
 from backend.types import FloatArray
 
 
@@ -168,6 +168,10 @@ def _inputs(row: TokenRow) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.tensor([row.ids]), "token_type_ids": torch.tensor([types])}
 
 
+def _run(model: OnnxModel) -> np.ndarray:
+    return np.stack([model.run(row) for row in ROWS])
+
+
 def test_the_embedding_graph_computes_what_bert_computes(
     config: BertConfig, tmp_path: Path
 ) -> None:
@@ -177,9 +181,7 @@ def test_the_embedding_graph_computes_what_bert_computes(
     expected = np.stack([(mean / mean.norm()).numpy() for mean in means])
     model = _graph(bert, config, "mean", tmp_path / "mean.onnx")
 
-    np.testing.assert_allclose(model.run(ROWS), expected, atol=1e-4)
-    for row, vector in zip(ROWS, expected, strict=True):
-        np.testing.assert_allclose(model.run([row])[0], vector, atol=1e-4)
+    np.testing.assert_allclose(_run(model), expected, atol=1e-4)
 
 
 def test_the_scoring_graph_computes_what_bert_computes(config: BertConfig, tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_the_scoring_graph_computes_what_bert_computes(config: BertConfig, tmp_p
         expected = [bert(**_inputs(row)).logits[0].numpy() for row in ROWS]
     model = _graph(bert, config, "logit", tmp_path / "logit.onnx")
 
-    np.testing.assert_allclose(model.run(ROWS), expected, atol=1e-3)
+    np.testing.assert_allclose(_run(model), expected, atol=1e-3)
 
 
 def test_quantizing_makes_the_file_smaller_and_changes_little(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_quantizing_makes_the_file_smaller_and_changes_little(tmp_path: Path) ->
 
     sizes = [(tmp_path / name).stat().st_size for name in ("int8.onnx", "float32.onnx")]
     assert sizes[0] < 0.45 * sizes[1]
-    assert (model.run(ROWS) * small.run(ROWS)).sum(axis=1).min() > 0.99
+    assert (_run(model) * _run(small)).sum(axis=1).min() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -212,17 +214,7 @@ def test_another_architecture_is_refused_rather_than_computed_wrongly(key: str, 
         BertShape.from_config({**BertConfig().to_dict(), key: value})
 
 
-# Batches
-
-
-@pytest.mark.parametrize("lengths", [[], [5], [900], [1] * 1000, [7, 300, 2, 299, 512, 513, 1]])
-def test_batches_hold_every_row_once_and_few_enough_tokens(lengths: list[int]) -> None:
-    batches = list(batches_by_length(lengths))
-
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        padded = len(batch) * max(lengths[i] for i in batch)
-        assert padded <= BATCH_TOKENS or len(batch) == 1
+# Many rows
 
 
 @pytest.fixture
@@ -231,14 +223,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_rows_of_many_batches_come_back_in_their_order(
+def test_rows_of_any_length_come_back_in_their_order(
     model: MiniLM, prepared: Path, pool: ThreadPoolExecutor
 ) -> None:
     onnx_model = OnnxModel(prepared / "float32.onnx", threads=1)
     rows = [TokenRow([101, *[2000 + i] * (1 + i * 37 % 150), 102], 999) for i in range(40)]
-    alone = np.concatenate([onnx_model.run([row]) for row in rows])
+    alone = np.stack([onnx_model.run(row) for row in rows])
 
-    np.testing.assert_allclose(onnx_model.run_all(rows, pool), alone, atol=1e-5)
+    np.testing.assert_array_equal(onnx_model.run_all(rows, pool), alone)
 
 
 def test_the_bundled_reranker_is_small_enough_to_ship() -> None:

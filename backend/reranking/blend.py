@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-RERANK_WEIGHT = 0.2
+RERANK_WEIGHT = 0.3
 """What the best logit gains over the worst, in points of the first stage's score (a cosine)."""
-TEMPERATURE = 1.5
+TEMPERATURE = 2.5
 """Logits from the median at which two thirds of that are reached."""
 
 

@@ -6,14 +6,14 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from backend.errors import ModelUnavailable
-from backend.inference.session import OnnxModel, TokenRow, batches_by_length, load_tokenizer
+from backend.inference.session import OnnxModel, TokenRow, load_tokenizer
 from backend.reranking.window import best_window
 from backend.types import ChunkId, PairScores, ScoredChunk
 
@@ -25,8 +25,6 @@ MAX_HEAD_TOKENS = 48
 """Of the passage's first line, the path and symbol, which every window keeps."""
 CACHED_SCORES = 20_000
 _RESTORE = "Restore assets/models from the repository."
-_WAVE = 8
-"""Candidates are scored in waves of this many, best first, so that a deadline cuts the worst."""
 
 
 class CrossEncoder:
@@ -34,7 +32,7 @@ class CrossEncoder:
 
     Args:
         folder: Holds `model.onnx`, `tokenizer.json` and `SHA256SUMS` of both.
-        threads: Batches that run side by side, one core each.
+        threads: Candidates that are scored side by side, one core each.
 
     Raises:
         ModelUnavailable: A file is missing or differs from its checksum.
@@ -76,7 +74,7 @@ class CrossEncoder:
         Args:
             query: The query's text.
             candidates: Best first. Those without tokens are tokenized now.
-            budget_ms: Milliseconds from now; a batch that would not end in time is not begun.
+            budget_ms: Milliseconds from now; what would not end in time is not begun.
 
         Returns:
             A logit for each candidate. A pair that was scored before keeps its score and takes no
@@ -100,40 +98,31 @@ class CrossEncoder:
         self, query: str, candidates: Sequence[ScoredChunk], wanted: Sequence[int], deadline: float
     ) -> list[tuple[int, float]]:
         """Score candidates by position until all are scored or the deadline is too near."""
-        waves = self._waves(query, candidates, wanted)
+        asked = self._tokenizer.encode(query, add_special_tokens=False).ids[:MAX_QUERY_TOKENS]
+        waiting = iter(wanted)
         taking, late = threading.Lock(), threading.Event()
         done: list[tuple[int, float]] = []
 
         def work() -> None:
             while True:
                 with taking:
-                    batch, rows = next(waves, ([], []))
-                    left_ms = (deadline - time.perf_counter()) * 1000
-                    if not batch or late.is_set():
+                    i = next(waiting, None)
+                    if i is None or late.is_set():
                         return
-                    if _padded(rows) * self._ms_per_token > left_ms:
-                        late.set()  # A shorter batch of a later wave must not overtake this one.
+                    row = self._row(asked, candidates[i])
+                    left_ms = (deadline - time.perf_counter()) * 1000
+                    if len(row.ids) * self._ms_per_token > left_ms:
+                        late.set()  # A shorter one behind it must not overtake this one.
                         return
                 started = time.perf_counter()
-                logits = self._model.run(rows)
-                self._learn((time.perf_counter() - started) * 1000 / _padded(rows))
-                done.extend(zip(batch, logits[:, 0].tolist(), strict=True))
+                logit = float(self._model.run(row)[0])
+                self._learn((time.perf_counter() - started) * 1000 / len(row.ids))
+                done.append((i, logit))
 
         if wanted and time.perf_counter() < deadline:
             for worker in [self._pool.submit(work) for _ in range(self._threads)]:
                 worker.result()
         return done
-
-    def _waves(
-        self, query: str, candidates: Sequence[ScoredChunk], wanted: Sequence[int]
-    ) -> Iterator[tuple[list[int], list[TokenRow]]]:
-        """Batches of positions and token rows, a wave after the other."""
-        asked = self._tokenizer.encode(query, add_special_tokens=False).ids[:MAX_QUERY_TOKENS]
-        for start in range(0, len(wanted), _WAVE):
-            wave = wanted[start : start + _WAVE]
-            rows = [self._row(asked, candidates[i]) for i in wave]
-            for batch in batches_by_length([len(row.ids) for row in rows]):
-                yield [wave[i] for i in batch], [rows[i] for i in batch]
 
     def _row(self, asked: Sequence[int], candidate: ScoredChunk) -> TokenRow:
         """Query, path and symbol, and the window of the text that suits the query best."""
@@ -161,11 +150,11 @@ class CrossEncoder:
 
     def _warm_up(self) -> None:
         """The first run allocates; only the second one tells the speed."""
-        rows = [TokenRow([self._cls, *[self._sep] * 126, self._sep], 10)]
+        row = TokenRow([self._cls, *[self._sep] * (MAX_TOKENS - 2), self._sep], 10)
         for _ in range(2):
             started = time.perf_counter()
-            self._model.run(rows)
-            self._ms_per_token = (time.perf_counter() - started) * 1000 / _padded(rows)
+            self._model.run(row)
+            self._ms_per_token = (time.perf_counter() - started) * 1000 / len(row.ids)
 
 
 def check_files(folder: Path) -> None:
@@ -207,7 +196,3 @@ def _pack(head: Sequence[int], body: Sequence[int]) -> bytes:
 def _unpack(packed: bytes) -> tuple[list[int], list[int]]:
     size, *ids = np.frombuffer(packed, "<u2").tolist()
     return ids[:size], ids[size:]
-
-
-def _padded(rows: Sequence[TokenRow]) -> int:
-    return len(rows) * max(len(row.ids) for row in rows)
