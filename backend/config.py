@@ -43,13 +43,13 @@ class Settings(BaseSettings):
         description="Cores that models may use.",
     )
     quantization: QuantizationMode = Field(
-        default="binary+scalar", description="How new collections compress dense vectors."
+        default="turbo4", description="How new collections compress dense vectors."
     )
     rescore: bool = Field(
         default=True, description="Score the best codes again with the original vectors."
     )
     oversampling: float = Field(
-        default=3.0, ge=1, le=20, description="Codes to rescore for each hit asked for."
+        default=2.0, ge=1, le=20, description="Codes to rescore for each hit asked for."
     )
     rerank: bool = Field(default=True, description="Rerank unless a query says otherwise.")
     rerank_candidates: int = Field(
