@@ -24,7 +24,6 @@ from backend.inference.session import OnnxModel
 from backend.query import make_query
 from backend.ranking.fusion import FUSION
 from backend.store.edge import EdgeStore
-from backend.store.exact import ExactStore
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import MODES
 from backend.types import Chunk, FloatArray, Fusion, Quantization, QuantizationMode
@@ -94,7 +93,7 @@ class Measured:
 
 def edge(fusion: Fusion, mode: QuantizationMode, *, rescore: bool, folder: str) -> EdgeStore:
     """An empty index in a temporary folder."""
-    quantization = Quantization(mode=mode, rescore=rescore, oversampling=3.0)
+    quantization = Quantization(mode=mode, rescore=rescore, oversampling=2.0)
     return EdgeStore.create(
         Path(folder) / "index", dimension=384, quantization=quantization, fusion=fusion
     )
@@ -111,7 +110,7 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
         for weight in (0.0, 1000.0, FUSION.bm25_weight):
             fusion = replace(FUSION, bm25_weight=weight)
             with tempfile.TemporaryDirectory() as folder:
-                store = edge(fusion, "binary+scalar", rescore=True, folder=folder)
+                store = edge(fusion, load_settings().quantization, rescore=True, folder=folder)
                 one.fill(store)
                 row.append(one.ndcg(store, models, rerank=False)[0])
                 if fusion == FUSION:
@@ -124,10 +123,8 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
 
 
 def print_modes(one: Measured, models: Models) -> None:
-    """Every quantization mode against the exact oracle, dense search alone and hybrid."""
+    """Every quantization mode against exact neighbours, dense search alone and hybrid."""
     dense_only = replace(FUSION, bm25_weight=0.0)
-    oracle = ExactStore(dimension=384, fusion=dense_only)
-    one.fill(oracle)
     queries = np.stack([models.embedder.embed_query(text) for text in one.labelled.queries])
     exact = np.argsort(-(queries @ one.vectors.T), axis=1)[:, :RECALL_AT]
     wanted = [{one.labelled.chunks[i].id for i in row} for row in exact]

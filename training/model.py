@@ -1,0 +1,120 @@
+"""The cross-encoder in torch: load, cut layers, score, train in bfloat16, save in float16."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification
+
+from training.batches import padded
+
+Pairs = Sequence[tuple[list[int], int]]
+
+
+def load(folder: Path, *, layers: Sequence[int] | None = None) -> BertForSequenceClassification:
+    """Load a cross-encoder, or an encoder that gets a fresh head.
+
+    Dropout is off: a run sees every group about once, and on a CPU drawing the masks takes as long
+    as the multiplications. Eager attention trains twice as fast as the fused kernel there.
+
+    Args:
+        folder: Hugging Face folder.
+        layers: Layers to keep, in order; all when None.
+    """
+    config = BertConfig.from_pretrained(
+        folder,
+        num_labels=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    model = BertForSequenceClassification.from_pretrained(
+        folder, config=config, dtype=torch.float32, attn_implementation="eager"
+    )
+    if layers is not None:
+        kept = [model.bert.encoder.layer[number] for number in layers]
+        model.bert.encoder.layer = torch.nn.ModuleList(kept)
+        model.config.num_hidden_layers = len(kept)
+    return model
+
+
+def score(model: BertForSequenceClassification, pairs: Pairs, *, micro: int = 16) -> torch.Tensor:
+    """Logits of the pairs in their order, shape (n,); length-sorted inside to save padding."""
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]))
+    parts = []
+    for start in range(0, len(order), micro):
+        ids, types, mask = (
+            t.to(model.device) for t in padded([pairs[i] for i in order[start : start + micro]])
+        )
+        parts.append(model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0])
+    inverse = torch.empty(len(order), dtype=torch.long)
+    inverse[order] = torch.arange(len(order))
+    return torch.cat(parts).float()[inverse.to(model.device)]
+
+
+class MasterAdamW:
+    """AdamW over float32 copies of a bfloat16 model's weights: no step is lost to rounding."""
+
+    def __init__(
+        self, model: BertForSequenceClassification, *, rate: float, decay: float = 0.01
+    ) -> None:
+        self._weights = [p for p in model.parameters() if p.requires_grad]
+        self._masters = [p.detach().float().clone() for p in self._weights]
+        model.bfloat16()
+        flat = [m for m in self._masters if m.ndim < 2]
+        deep = [m for m in self._masters if m.ndim >= 2]
+        self._adam = torch.optim.AdamW(
+            [{"params": deep, "weight_decay": decay}, {"params": flat, "weight_decay": 0.0}],
+            lr=rate,
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+        self._rate = rate
+
+    def step(self, *, share: float, clip: float = 1.0) -> float:
+        """Apply the gradients with `share` of the peak rate, and clear them.
+
+        Returns:
+            The gradient's norm before clipping.
+        """
+        for master, weight in zip(self._masters, self._weights, strict=True):
+            if weight.grad is not None:
+                master.grad = weight.grad.float()
+                weight.grad = None
+        norm = torch.nn.utils.clip_grad_norm_(self._masters, clip)
+        for settings in self._adam.param_groups:
+            settings["lr"] = self._rate * share
+        self._adam.step()
+        with torch.no_grad():
+            for master, weight in zip(self._masters, self._weights, strict=True):
+                weight.copy_(master)
+                master.grad = None
+        return float(norm)
+
+    def tensors(self, model: BertForSequenceClassification) -> dict[str, torch.Tensor]:
+        """The model's state with the float32 masters in place of the rounded weights."""
+        exact = {id(w): m for w, m in zip(self._weights, self._masters, strict=True)}
+        return {name: exact.get(id(p), p.detach()) for name, p in model.named_parameters()}
+
+
+def save(
+    folder: Path,
+    model: BertForSequenceClassification,
+    tensors: dict[str, torch.Tensor],
+    tokenizer_from: Path,
+) -> None:
+    """Write config, float16 safetensors and tokenizer, the weights last and atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config.to_dict()
+    config["dtype"] = "float16"
+    BertConfig.from_dict(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (tokenizer_from / name).exists() and tokenizer_from.resolve() != folder.resolve():
+            shutil.copyfile(tokenizer_from / name, folder / name)
+    partial = folder / "model.safetensors.part"
+    half = {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    save_file(half, str(partial), metadata={"format": "pt"})
+    partial.replace(folder / "model.safetensors")

@@ -1,0 +1,134 @@
+"""Train a reranker: softmax over one answer and several hard negatives.
+
+`python -m training.train --mined <folder> --init <model folder> --out <folder> --minutes 50`
+
+With `--teacher` the same loop distils: see `training.distill`, which only sets other defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import BertForSequenceClassification
+
+from training.batches import PairEncoder, batches, load_groups
+from training.model import MasterAdamW, load, save, score
+
+HELD_OUT = 300  # mined groups that are never trained on
+
+
+def schedule(progress: float, *, warmup: float = 0.06, floor: float = 0.02) -> float:
+    """Share of the peak learning rate: linear warm-up, then cosine down to the floor."""
+    if progress < warmup:
+        return max(progress / warmup, 0.02)
+    angle = math.pi * (min(progress, 1.0) - warmup) / (1 - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(angle))
+
+
+def listwise(logits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the answer (column 0) among its group, mean over groups."""
+    return torch.nn.functional.cross_entropy(
+        logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    )
+
+
+def distilled(logits: torch.Tensor, teacher: torch.Tensor, *, heat: float) -> torch.Tensor:
+    """KL of the group's softmax to the teacher's, plus the squared error of centred margins."""
+    target = torch.log_softmax(teacher / heat, 1)
+    mine = torch.log_softmax(logits / heat, 1)
+    kl = torch.nn.functional.kl_div(mine, target, reduction="batchmean", log_target=True)
+    margins = (logits[:, :1] - logits[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
+    return heat * heat * kl + 0.05 * margins.square().mean()
+
+
+@torch.inference_mode()
+def held_out_accuracy(
+    model: BertForSequenceClassification, batch: list[tuple[list[int], int]], width: int
+) -> float:
+    """Share of held-out groups whose answer scores best."""
+    logits = score(model, batch).view(-1, width)
+    return float((logits.argmax(1) == 0).float().mean())
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options shared by training and distillation."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--mined", type=Path, required=True, help="folder from training.mine")
+    parser.add_argument("--init", type=Path, required=True, help="model folder to start from")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--layers", type=int, nargs="+", help="layers of --init to keep")
+    parser.add_argument("--teacher", type=Path, help="model folder to distil from")
+    parser.add_argument(
+        "--hard-share", type=float, default=0.3, help="weight of labels beside the teacher"
+    )
+    parser.add_argument("--heat", type=float, default=2.0, help="temperature of the distillation")
+    parser.add_argument("--minutes", type=float, default=50.0, help="length of the run")
+    parser.add_argument("--steps", type=int, help="length of the run instead of --minutes")
+    parser.add_argument("--negatives", type=int, default=6)
+    parser.add_argument("--groups", type=int, default=8, help="groups a step")
+    parser.add_argument("--window", type=int, default=160, help="tokens a pair")
+    parser.add_argument("--rate", type=float, default=4e-5)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--save-every", type=float, default=8.0, help="minutes between checkpoints")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train until the minutes or the steps are used up."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    passages, groups = load_groups(args.mined)
+    encode = PairEncoder(args.init / "tokenizer.json", args.window)
+    width = 1 + args.negatives
+    options = {"negatives": args.negatives}
+    held = next(batches(groups[:HELD_OUT], passages, encode, size=HELD_OUT, seed=0, **options))
+    stream = batches(
+        groups[HELD_OUT:], passages, encode, size=args.groups, seed=args.seed, **options
+    )
+    teacher = load(args.teacher).bfloat16().to(args.device).eval() if args.teacher else None
+    model = load(args.init, layers=args.layers).to(args.device).train()
+    adam = MasterAdamW(model, rate=args.rate)
+    started = saved = time.time()
+    step, mean = 0, 0.0
+    sys.stderr.write(
+        f"{len(groups)} groups, held out {held_out_accuracy(model, held, width):.3f}\n"
+    )
+    while True:
+        elapsed = (time.time() - started) / 60
+        progress = step / args.steps if args.steps else elapsed / args.minutes
+        if progress >= 1:
+            break
+        batch = next(stream)
+        logits = score(model, batch).view(-1, width)
+        loss = listwise(logits)
+        if teacher is not None:
+            with torch.no_grad():
+                wanted = score(teacher, batch).view(-1, width)
+            soft = distilled(logits, wanted, heat=args.heat)
+            loss = args.hard_share * loss + (1 - args.hard_share) * soft
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step(share=schedule(progress))
+        mean = float(loss.detach()) if step == 0 else 0.98 * mean + 0.02 * float(loss.detach())
+        step += 1
+        if step % 25 == 0:
+            pace = step * args.groups * width / (time.time() - started)
+            sys.stderr.write(
+                f"{elapsed:6.1f} min  step {step}  loss {mean:.4f}  {pace:.1f} pairs/s\n"
+            )
+        if time.time() - saved > args.save_every * 60:
+            saved = time.time()
+            save(args.out, model, adam.tensors(model), args.init)
+            sys.stderr.write(f"saved, held out {held_out_accuracy(model, held, width):.3f}\n")
+    save(args.out, model, adam.tensors(model), args.init)
+    sys.stderr.write(f"done: {step} steps, held out {held_out_accuracy(model, held, width):.3f}\n")
+
+
+if __name__ == "__main__":
+    run(arguments(__doc__).parse_args())
