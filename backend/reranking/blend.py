@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 
 RERANK_WEIGHT = 0.3
-"""What the best logit gains over the worst, in points of the first stage's score (a cosine)."""
-TEMPERATURE = 2.5
-"""Logits above the median that raise its share of that from a half to 73%."""
+"""Standard deviations of the first stage's scores that one logit is worth. On the dev sets 0.2 to
+0.4 are a plateau on which every set gains; above 0.5 one falls below the first stage."""
 
 
 def blend(first_scores: Sequence[float], logits: Sequence[float | None]) -> list[float]:
-    """Add the reranker's opinion to the first stage's.
+    """Add the reranker's opinion to the first stage's, on the scale of the first stage's scores.
 
     A logit counts by how far it lies from the median of its query, for logits of different queries
     are not comparable. A candidate that was not scored counts as the median, so that such
@@ -30,11 +28,8 @@ def blend(first_scores: Sequence[float], logits: Sequence[float | None]) -> list
     if not known:
         return list(first_scores)
     median = statistics.median(known)
+    worth = RERANK_WEIGHT * statistics.pstdev(first_scores)
     return [
-        first + RERANK_WEIGHT * _sigmoid(0.0 if logit is None else logit - median)
+        first if logit is None else first + worth * (logit - median)
         for first, logit in zip(first_scores, logits, strict=True)
     ]
-
-
-def _sigmoid(distance: float) -> float:
-    return 1 / (1 + math.exp(-distance / TEMPERATURE))
