@@ -171,10 +171,9 @@ class _Bar:
     def show(self, progress: IndexProgress) -> None:
         """Draw where the run stands."""
         known = progress.phase in {"embed", "optimize", "done"}
-        rate = progress.chunks_per_second
-        detail = f"{progress.chunks:,}/{progress.chunks_total:,} chunks, {rate:.0f}/s"
-        if not known:
-            detail = f"{progress.files:,} files, {progress.chunks_total:,} chunks"
+        detail = f"{progress.files:,} files, {progress.chunks_total:,} chunks"
+        if progress.chunks_per_second:
+            detail += f", {progress.chunks_per_second:.0f} chunks/s"
         self._progress.update(
             self._task,
             description=_PHASES[progress.phase],

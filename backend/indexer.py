@@ -72,6 +72,11 @@ class _Reading:
     content: list[str] = field(default_factory=list)
     """Source, path and digest of every file: what the fingerprint is taken over."""
 
+    @property
+    def progress(self) -> IndexProgress:
+        """How much there is, for reports on what follows."""
+        return IndexProgress(phase="read", files=len(self.content), chunks_total=len(self.chunks))
+
 
 @dataclass(frozen=True)
 class Indexer:
@@ -142,9 +147,9 @@ class Indexer:
         store = self.stores.create(self.catalog.index_folder(name, generation))
         try:
             with self._earlier(name, record, current, besides=generation) as earlier:
-                embedded = self._fill(store, reading.chunks, earlier, on_progress)
+                embedded = self._fill(store, reading, earlier, on_progress)
             total = len(reading.chunks)
-            on_progress(IndexProgress(phase="optimize", chunks=total, chunks_total=total))
+            on_progress(replace(reading.progress, phase="optimize", chunks=total))
             store.optimize()
             info = CollectionInfo(
                 name=name,
@@ -175,7 +180,6 @@ class Indexer:
 
     def _read(self, sources: Sequence[Opened], on_progress: OnProgress) -> _Reading:
         reading = _Reading()
-        files_before = 0
         for opened in sources:
             source = opened.source
             chunks_before, files = len(reading.chunks), 0
@@ -189,15 +193,8 @@ class Indexer:
                     file.text, source=source.id, path=file.path, package=source.package
                 )
                 files += 1
-                on_progress(
-                    IndexProgress(
-                        phase="read",
-                        files=files_before + files,
-                        chunks_total=len(reading.chunks),
-                        message=f"{source.package}: {file.path}",
-                    )
-                )
-            files_before += files
+                message = f"{source.package}: {file.path}"
+                on_progress(replace(reading.progress, message=message))
             reading.summaries.append(
                 SourceSummary(
                     source=source.id,
@@ -211,11 +208,12 @@ class Indexer:
     def _fill(
         self,
         store: ChunkStore,
-        chunks: Sequence[Chunk],
+        reading: _Reading,
         earlier: Sequence[ChunkStore],
         on_progress: OnProgress,
     ) -> int:
         """Write all chunks; returns how many had to be embedded."""
+        chunks = reading.chunks
         embedded, seconds = 0, 0.0
         for start in range(0, len(chunks), BATCH_CHUNKS):
             batch = chunks[start : start + BATCH_CHUNKS]
@@ -233,10 +231,10 @@ class Indexer:
             done = start + len(batch)
             rate = embedded / seconds if seconds else 0.0
             on_progress(
-                IndexProgress(
+                replace(
+                    reading.progress,
                     phase="embed",
                     chunks=done,
-                    chunks_total=len(chunks),
                     chunks_per_second=rate,
                     seconds_left=(len(chunks) - done) / rate if rate else None,
                     message=batch[-1].path,
