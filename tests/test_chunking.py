@@ -13,6 +13,7 @@ import pytest
 
 from backend.ingestion.chunking import MAX_CHARS, MERGE_CHARS, chunk_file
 from backend.ingestion.files import MAX_LINE_CHARS, decode
+from backend.ingestion.syntax import definitions
 from backend.types import Chunk
 
 
@@ -324,3 +325,11 @@ def test_bytes_become_text_with_plain_line_ends(data: bytes, text: str) -> None:
 @pytest.mark.parametrize("data", [b"\x7fELF\0\0", b"text\0", "x".encode("utf-32")])
 def test_binary_data_is_not_text(data: bytes) -> None:
     assert decode(data) is None
+
+
+def test_nesting_that_stalls_parsers_is_cut_as_text() -> None:
+    """27,000 open braces take the Scala grammar 45 seconds; the guard looks before it parses."""
+    text = "class A {\n" * 27_000
+
+    assert definitions(text, "scala") == ()
+    assert definitions("class A {\n" * 20 + "}\n" * 20, "scala")

@@ -24,6 +24,7 @@ from backend.errors import (
     InvalidQuery,
     InvalidSource,
     UnknownCollection,
+    WorkspaceClosed,
 )
 from backend.types import IndexProgress, SearchResponse
 from backend.workspace import Workspace
@@ -584,3 +585,34 @@ def test_a_tilde_is_the_home_folder(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("RANKSCOPE_DATA_DIR", "~/index")
 
     assert load_settings().data_dir == Path.home() / "index"
+
+
+# The end of a workspace
+
+
+def test_a_closed_workspace_is_refused_and_opens_nothing(
+    open_workspace: Callable[..., Workspace], folder: Path
+) -> None:
+    """Without the lock it would work on files that another process may be changing."""
+    workspace = open_workspace()
+    workspace.index(folder, collection="shop")
+    workspace.close()
+
+    with pytest.raises(WorkspaceClosed, match="Open another one"):
+        workspace.search("retry", collection="shop")
+    with pytest.raises(WorkspaceClosed):
+        workspace.load()
+    with Workspace(settings=workspace.settings) as again:
+        assert again.search("retry", collection="shop").hits
+
+
+def test_what_a_killed_process_left_half_made_is_swept(tmp_path: Path) -> None:
+    halves = [tmp_path / "models" / "model.123.part", tmp_path / "downloads" / "tmpabc"]
+    for half in halves:
+        half.mkdir(parents=True)
+        (half / "half").write_text("made")
+    (tmp_path / "downloads" / "whole.whl").write_text("kept")
+
+    with Workspace(tmp_path):
+        assert not any(half.exists() for half in halves)
+        assert (tmp_path / "downloads" / "whole.whl").exists()
