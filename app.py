@@ -40,7 +40,7 @@ def serve(workspace: Workspace, preparation: Preparation) -> tuple[gr.Blocks, st
         The page, to be closed in the end, and its address.
     """
     settings = workspace.settings
-    page = build_page(workspace, preparation)
+    page = build_page(workspace, preparation, mcp_path=MCP_PATH)
     with page:
         register(workspace, preparation)
     page.queue(max_size=64)

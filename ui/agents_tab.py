@@ -8,13 +8,12 @@ import gradio as gr
 
 from ui.panel import panel, render
 
-MCP_PATH = "/gradio_api/mcp/"
-
 
 class AgentsTab:
     """Shows client configurations for the address that the page was opened at."""
 
-    def __init__(self) -> None:
+    def __init__(self, mcp_path: str) -> None:
+        self._mcp_path = mcp_path
         self._guide = panel(elem_id="agents")
 
     def connect(self, page: gr.Blocks) -> None:
@@ -29,12 +28,12 @@ class AgentsTab:
         )
 
     def _show(self, request: gr.Request) -> str:
-        return guide(str(request.base_url))
+        return guide(str(request.base_url), self._mcp_path)
 
 
-def guide(base_url: str) -> str:
+def guide(base_url: str, mcp_path: str) -> str:
     """The configurations for an app at this address."""
-    url = base_url.split("/gradio_api")[0].rstrip("/") + MCP_PATH
+    url = base_url.split("/gradio_api")[0].rstrip("/") + mcp_path
     server = {"mcpServers": {"rankscope": {"type": "http", "url": url}}}
     bridge = {"command": "npx", "args": ["-y", "mcp-remote", url]}
     return render(

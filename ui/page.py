@@ -17,8 +17,8 @@ from ui.theme import CSS, ICON, SCRIPT, theme
 TITLE = "Rankscope"
 
 
-def build_page(workspace: Workspace, preparation: Preparation) -> gr.Blocks:
-    """Build the page; nothing of it is reachable by MCP."""
+def build_page(workspace: Workspace, preparation: Preparation, *, mcp_path: str) -> gr.Blocks:
+    """Build the page; nothing of it is reachable by MCP, whose endpoint lies at `mcp_path`."""
     page = gr.Blocks(title=TITLE, analytics_enabled=False)
     with page:
         panel(render("header.html"), elem_id="header")
@@ -28,7 +28,7 @@ def build_page(workspace: Workspace, preparation: Preparation) -> gr.Blocks:
             with gr.Tab("Collections", id="collections") as collections_tab:
                 collections = CollectionsTab(workspace)
             with gr.Tab("Agents", id="agents"):
-                agents = AgentsTab()
+                agents = AgentsTab(mcp_path)
         search.connect(page)
         collections.connect(collections_tab)
         agents.connect(page)

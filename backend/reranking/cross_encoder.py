@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +176,11 @@ def check_files(folder: Path) -> None:
             raise ModelUnavailable(f"{folder / name} is missing or damaged.", fix=_RESTORE)
 
 
+@lru_cache
 def tokens_form(folder: Path) -> str:
     """Names the form of what `tokenize` returns: tokens of another form cannot be scored.
+
+    Every search asks, so the answer is kept.
 
     Raises:
         ModelUnavailable: The folder holds no model.
