@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 Kind = Literal["function", "method", "class", "module", "section", "text"]
+ScoreUnit = Literal["logit", "rank"]
+"""What a reranker's score is: the log-odds of relevance, or a place in an order of all candidates,
+told as the normal score of that place."""
 Phase = Literal["fetch", "read", "embed", "optimize", "done"]
 QuantizationMode = Literal["none", "scalar", "binary", "binary+scalar", "turbo4"]
 ChunkId = NewType("ChunkId", str)
@@ -140,7 +143,7 @@ class Hit:
     first_score: float
     """The first stage's fused score."""
     rerank_score: float | None
-    """The cross-encoder's logit; None when this candidate was not scored."""
+    """The reranker's score, in its own unit; None when this candidate was not scored."""
 
     @property
     def moved(self) -> int:
@@ -160,9 +163,10 @@ class Candidates:
 class PairScores:
     """What a reranker says of a query's candidates."""
 
-    logits: Sequence[float | None]
+    scores: Sequence[float | None]
     """One a candidate, higher is more relevant; None where time ran out."""
-    remembered: int
+    unit: ScoreUnit = "logit"
+    remembered: int = 0
     """How many were known from an earlier search and took no time."""
 
 

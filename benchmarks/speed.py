@@ -129,7 +129,7 @@ def measure_reranking(reranker: CrossEncoder, chunks: Sequence[Chunk], rounds: i
 
     def rerank(budget_ms: float = 60_000) -> list[float | None]:
         query = f"{QUERIES[0]} {next(unseen)}"
-        return list(reranker.score(query, indexed, budget_ms=budget_ms).logits)
+        return list(reranker.score(query, indexed, budget_ms=budget_ms).scores)
 
     with tempfile.TemporaryDirectory() as folder:
         _random_cross_encoder(Path(folder))

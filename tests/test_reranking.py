@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,11 @@ from samples import chunk
 
 from backend.build import RERANKER
 from backend.errors import ModelUnavailable
-from backend.reranking.blend import blend
+from backend.reranking.blend import blend, normal_scores
 from backend.reranking.cross_encoder import CrossEncoder, check_files
 from backend.reranking.stage import Rerank, first_stage_order
 from backend.reranking.window import best_window
-from backend.types import Candidates, Filters, Query, ScoredChunk
+from backend.types import Candidates, Filters, PairScores, Query, ScoredChunk
 
 UNLIMITED_MS = 60_000
 ANSWER = "def send_with_retries(batch):\n    '''Send a failed batch again.'''\n"
@@ -42,7 +44,7 @@ def candidates(*texts: str) -> list[ScoredChunk]:
 def score(
     encoder: CrossEncoder, query: str, found: list[ScoredChunk], *, budget_ms: float
 ) -> list[float | None]:
-    return list(encoder.score(query, found, budget_ms=budget_ms).logits)
+    return list(encoder.score(query, found, budget_ms=budget_ms).scores)
 
 
 def many(count: int) -> list[ScoredChunk]:
@@ -194,7 +196,48 @@ def test_only_the_distance_between_the_scores_of_a_query_counts() -> None:
     assert low == pytest.approx(high)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_an_order_becomes_scores_that_keep_it_and_balance(count: int) -> None:
+    scores = normal_scores(range(count))
+
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == count
+    assert sum(scores) == pytest.approx(0, abs=1e-9)
+    assert count < 5 or 0.7 < statistics.pstdev(scores) < 1.05
+
+
+def test_an_order_of_all_candidates_outweighs_the_first_stage_but_for_a_clear_winner() -> None:
+    reversed_order = normal_scores([4, 3, 2, 1, 0])
+    even = blend([0.5, 0.4, 0.3, 0.2, 0.1], reversed_order, unit="rank")
+    winner = blend([9.0, 0.4, 0.3, 0.2, 0.1], normal_scores([1, 0, 2, 3, 4]), unit="rank")
+
+    assert even == sorted(even)
+    assert max(winner) == winner[0]
+
+
 # The stage
+
+
+@dataclass(frozen=True)
+class Refusing:
+    """A scorer whose provider does not answer."""
+
+    def score(self, query: str, candidates: object, *, budget_ms: float) -> PairScores:
+        raise ModelUnavailable("The reranker does not answer.", fix="Start it.")
+
+
+def test_a_scorer_that_fails_leaves_the_order_and_says_why() -> None:
+    query = Query(
+        **{"text": "send again", "collection": "c", "top_k": 3, "rerank": True},
+        **{"filters": Filters(), "candidates": 9, "budget_ms": UNLIMITED_MS},
+    )
+    found = candidates(OTHER, ANSWER)
+    ranked = Rerank(Refusing(), tokens_stored=True)(Candidates(query=query, found=found))
+
+    assert [hit.chunk for hit in ranked.hits] == [one.chunk for one in found]
+    assert [hit.rerank_score for hit in ranked.hits] == [None, None]
+    assert ranked.scored == 0
+    assert ranked.note == "not reranked: The reranker does not answer. Start it."
 
 
 def test_the_stage_ranks_all_candidates_and_scores_the_first_ones(encoder: CrossEncoder) -> None:

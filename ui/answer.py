@@ -115,6 +115,8 @@ def sentence(response: SearchResponse) -> str:
     spent = _ms(timings["rerank"])
     moved = ranking(response).moved
     effect = f"{moved} of the top {shown} moved" if moved else "the order stayed as it was"
+    if response.reranked == 0 and response.rerank_note.startswith("not reranked"):
+        return f"{shown} first-stage hits, {response.rerank_note}"
     if response.reranked < asked:
         budget = f"Stopped at {response.query.budget_ms:g} ms"
         return f"{budget}: {response.reranked} of {asked} reranked; {effect}."

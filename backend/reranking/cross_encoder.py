@@ -92,7 +92,7 @@ class CrossEncoder:
             for i, logit in self._run(query, candidates, missing, deadline):
                 scores[i] = logit
             self._remember(keys, scores)
-        return PairScores(logits=scores, remembered=len(keys) - len(missing))
+        return PairScores(scores=scores, remembered=len(keys) - len(missing))
 
     def close(self) -> None:
         """Stop the worker threads."""

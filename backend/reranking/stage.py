@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from loguru import logger
+
+from backend.errors import SearchError
 from backend.reranking.blend import blend
-from backend.types import Candidates, Hit, PairScores, Reranked, ScoredChunk
+from backend.types import Candidates, Hit, PairScores, Reranked, ScoredChunk, ScoreUnit
 
 
 class PairScorer(Protocol):
@@ -16,13 +19,20 @@ class PairScorer(Protocol):
     def score(
         self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
     ) -> PairScores:
-        """A logit for each candidate; None where time ran out."""
+        """A score for each candidate; None where time ran out.
+
+        Raises:
+            SearchError: No candidate could be scored.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Rerank:
-    """Scores the best candidates and blends the scores with the order they came in."""
+    """Scores the best candidates and blends the scores with the order they came in.
+
+    A scorer that fails leaves that order as it was, and the note says why.
+    """
 
     scorer: PairScorer
     tokens_stored: bool
@@ -34,15 +44,19 @@ class Rerank:
         best = found[: query.candidates]
         if not self.tokens_stored:
             best = [replace(hit, tokens=b"") for hit in best]
-        scores = self.scorer.score(query.text, best, budget_ms=query.budget_ms)
-        logits = list(scores.logits)
-        scored = sum(logit is not None for logit in logits)
         note = ""
-        if scored < len(logits):
-            note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(logits)} candidates scored"
-        logits += [None] * (len(found) - len(logits))
-        hits = _ordered(found, logits)
-        return Reranked(hits=hits, scored=scored, remembered=scores.remembered, note=note)
+        try:
+            said = self.scorer.score(query.text, best, budget_ms=query.budget_ms)
+        except SearchError as exc:
+            logger.warning("Nothing was reranked: {why}", why=exc)
+            said, note = PairScores(scores=[None] * len(best)), f"not reranked: {exc}"
+        scores = list(said.scores)
+        scored = sum(score is not None for score in scores)
+        if scored < len(scores) and not note:
+            note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(scores)} candidates scored"
+        scores += [None] * (len(found) - len(scores))
+        hits = _ordered(found, scores, said.unit)
+        return Reranked(hits=hits, scored=scored, remembered=said.remembered, note=note)
 
 
 def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
@@ -50,8 +64,10 @@ def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
     return Reranked(hits=_ordered(found, [None] * len(found)), scored=0, remembered=0, note="")
 
 
-def _ordered(found: Sequence[ScoredChunk], logits: Sequence[float | None]) -> tuple[Hit, ...]:
-    final = blend([hit.score for hit in found], logits)
+def _ordered(
+    found: Sequence[ScoredChunk], scores: Sequence[float | None], unit: ScoreUnit = "logit"
+) -> tuple[Hit, ...]:
+    final = blend([hit.score for hit in found], scores, unit=unit)
     order = sorted(range(len(found)), key=lambda i: -final[i])
     return tuple(
         Hit(
@@ -60,7 +76,7 @@ def _ordered(found: Sequence[ScoredChunk], logits: Sequence[float | None]) -> tu
             rank=rank,
             first_rank=i + 1,
             first_score=found[i].score,
-            rerank_score=logits[i],
+            rerank_score=scores[i],
         )
         for rank, i in enumerate(order, start=1)
     )
