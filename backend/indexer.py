@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,9 @@ from loguru import logger
 from backend.catalog import Catalog, Record
 from backend.embedding.bm25 import document_vector
 from backend.errors import InvalidSource, SearchError
-from backend.ingestion.chunking import chunk_file
+from backend.ingestion.chunking import chunks_of
 from backend.ingestion.collection import Opened
-from backend.ingestion.files import text_files
+from backend.ingestion.files import Skipped, text_files
 from backend.store.protocol import ChunkStore
 from backend.types import (
     Chunk,
@@ -67,7 +66,7 @@ class _Reading:
 
     chunks: list[Chunk] = field(default_factory=list)
     summaries: list[SourceSummary] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Skipped = field(default_factory=Skipped)
     digests: set[str] = field(default_factory=set)
     content: list[str] = field(default_factory=list)
     """Source, path and digest of every file: what the fingerprint is taken over."""
@@ -185,13 +184,11 @@ class Indexer:
             chunks_before, files = len(reading.chunks), 0
             for file in text_files(source.files(reading.skipped), reading.skipped):
                 if file.digest in reading.digests:
-                    reading.skipped["identical to another file"] += 1
+                    reading.skipped.add("identical to another file", file.path)
                     continue
                 reading.digests.add(file.digest)
                 reading.content.append(f"{source.id}\0{file.path}\0{file.digest}")
-                reading.chunks += chunk_file(
-                    file.text, source=source.id, path=file.path, package=source.package
-                )
+                reading.chunks += chunks_of(file, source=source.id, package=source.package)
                 files += 1
                 message = f"{source.package}: {file.path}"
                 on_progress(replace(reading.progress, message=message))

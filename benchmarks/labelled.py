@@ -6,16 +6,15 @@ import gzip
 import json
 import math
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backend.build import DEFAULT_MANIFEST
-from backend.ingestion.chunking import chunk_file
+from backend.ingestion.chunking import chunks_of
 from backend.ingestion.collection import Manifest, open_sources
-from backend.ingestion.files import text_files
+from backend.ingestion.files import Skipped, text_files
 from backend.types import Chunk, ChunkId
 
 SPANS = "qdrant_ecosystem"
@@ -88,7 +87,7 @@ def load_all(folder: Path, *, downloads: Path) -> list[LabelledSet]:
 
 
 def _spans(folder: Path, downloads: Path) -> LabelledSet:
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     chunks: list[Chunk] = []
     digests: set[str] = set()
     manifest = Manifest.load(DEFAULT_MANIFEST)
@@ -97,9 +96,7 @@ def _spans(folder: Path, downloads: Path) -> LabelledSet:
         for file in text_files(source.files(skipped), skipped):
             if file.digest not in digests:
                 digests.add(file.digest)
-                chunks += chunk_file(
-                    file.text, source=source.id, path=file.path, package=source.package
-                )
+                chunks += chunks_of(file, source=source.id, package=source.package)
     rows = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
     return LabelledSet(
         name=folder.name,

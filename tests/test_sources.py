@@ -8,7 +8,6 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,18 @@ from samples import installable_wheel, wheel_bytes, write_files
 
 from backend.errors import InvalidSource, SourceUnavailable, UnsafeArchive
 from backend.ingestion.collection import Manifest, open_sources
-from backend.ingestion.files import TextFile, text_files
-from backend.ingestion.sources import Folder, Installed, Source, Wheel, parse_source
+from backend.ingestion.files import Skipped, TextFile, text_files
+from backend.ingestion.sources.archive import Wheel
+from backend.ingestion.sources.folder import Folder
+from backend.ingestion.sources.packages import Installed
+from backend.ingestion.sources.parse import parse_source
+from backend.ingestion.sources.source import Source
 from backend.wheels import fetch_wheel
 
 
 def read(source: Source) -> tuple[list[str], dict[str, int]]:
     """Paths that are read, and the reasons of those that are not."""
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     paths = [file.path for file in text_files(source.files(skipped), skipped)]
     return paths, dict(skipped)
 
@@ -123,7 +126,7 @@ def test_a_file_of_a_gigabyte_is_left_out_without_being_read(tmp_path: Path) -> 
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_counted(tmp_path: Path) -> None:
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     source = Folder(write_files(tmp_path, {"a.py": "a", "b.py": "b", "c.py": "c"}))
     paths = []
     for file in text_files(source.files(skipped), skipped):
@@ -134,7 +137,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_counted(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_vanishes_while_it_is_read_is_counted(tmp_path: Path) -> None:
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     source = Folder(write_files(tmp_path, {"a/a.py": "a", "b/b.py": "b"}))
     for _ in text_files(source.files(skipped), skipped):
         (tmp_path / "b" / "b.py").unlink()
@@ -177,7 +180,7 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
 
 def test_equal_bytes_have_equal_digests_and_others_do_not(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.py": "x = 1\n", "b.py": "x = 1\n", "c.py": "x = 2\n"})
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     a, b, c = text_files(Folder(tmp_path).files(skipped), skipped)
 
     assert isinstance(a, TextFile)

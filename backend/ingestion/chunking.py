@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import accumulate
 
+from backend.ingestion.files import TextFile
 from backend.ingestion.languages import language_of
 from backend.ingestion.prose import section_starts
 from backend.ingestion.syntax import Definition, definitions
@@ -73,6 +74,27 @@ def chunk_file(text: str, *, source: str, path: str, package: str) -> list[Chunk
         )
         for span in map(cutter.without_blank_ends, spans)
         if span.start < span.end
+    )
+
+
+def chunks_of(file: TextFile, *, source: str, package: str) -> list[Chunk]:
+    """The chunks of a file: as it arrived cut, or else as `chunk_file` cuts it."""
+    if not file.documents:
+        return chunk_file(file.text, source=source, path=file.path, package=package)
+    return _with_ids(
+        Chunk(
+            id=ChunkId(""),
+            source=source,
+            path=file.path,
+            start_line=document.start_line,
+            end_line=document.start_line + document.text.count("\n"),
+            language=document.language,
+            symbol=document.symbol,
+            kind=document.kind,
+            text=document.text,
+            package=package,
+        )
+        for document in file.documents
     )
 
 

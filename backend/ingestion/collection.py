@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from pathlib import Path
 from loguru import logger
 
 from backend.errors import InvalidSource, SourceUnavailable
-from backend.ingestion.files import SourceFile
-from backend.ingestion.sources import Installed, Source, parse_source
+from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.sources.packages import Installed
+from backend.ingestion.sources.parse import parse_source
+from backend.ingestion.sources.source import Source
 from backend.wheels import parse_requirement
 
 if sys.version_info >= (3, 11):
@@ -71,7 +72,7 @@ class Missing:
     def package(self) -> str:
         return self.id.partition(":")[2].partition("==")[0]
 
-    def files(self, skipped: Counter[str]) -> Iterator[SourceFile]:
+    def files(self, skipped: Skipped) -> Iterator[SourceFile]:
         return iter(())
 
 

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import PurePosixPath
 
 from backend.ingestion.languages import language_of
+from backend.types import Kind
 
 MAX_FILE_BYTES = 2_000_000
 MAX_LINE_CHARS = 5_000
@@ -24,6 +25,34 @@ SKIPPED_FOLDERS = frozenset(
 _LOCK_FILES = frozenset({"pnpm-lock.yaml", "poetry.lock", "uv.lock", "Pipfile.lock", "go.sum"})
 
 
+class Skipped(Counter[str]):
+    """How many files were left out, by reason, with the first paths of each."""
+
+    MAX_EXAMPLES = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, reason: str, path: str) -> None:
+        """Count a file, or a folder that was not looked into."""
+        self[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < self.MAX_EXAMPLES:
+            examples.append(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A piece of a file that arrives already cut: it becomes one chunk as it is."""
+
+    text: str
+    start_line: int
+    language: str
+    symbol: str
+    kind: Kind
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file of a source, not yet read."""
@@ -33,6 +62,8 @@ class SourceFile:
     size: int
     """Bytes, known without reading."""
     read: Callable[[], bytes]
+    documents: tuple[Document, ...] = ()
+    """Set when the file arrives already cut; the rules for files then do not apply to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +73,35 @@ class TextFile:
     path: str
     text: str
     digest: str
+    documents: tuple[Document, ...] = ()
+    """Pieces that become the file's chunks in place of what `text` would be cut into."""
 
 
-def text_files(files: Iterable[SourceFile], skipped: Counter[str]) -> Iterator[TextFile]:
+def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFile]:
     """Read the files that hold searchable text; count the others by reason in `skipped`."""
     for file in files:
-        reason = _skip_unread(file)
+        reason = "" if file.documents else _skip_unread(file)
         if reason:
-            skipped[reason] += 1
+            skipped.add(reason, file.path)
             continue
         try:
             data = file.read()
         except OSError:
-            skipped["unreadable"] += 1
+            skipped.add("unreadable", file.path)
+            continue
+        digest = blake2b(data, digest_size=16).hexdigest()
+        if file.documents:
+            yield TextFile(file.path, "", digest, file.documents)
             continue
         text = decode(data)
         if text is None:
-            skipped["binary"] += 1
+            skipped.add("binary", file.path)
         elif not text.strip():
-            skipped["empty"] += 1
+            skipped.add("empty", file.path)
         elif any(len(line) > MAX_LINE_CHARS for line in text.split("\n")):
-            skipped["minified or generated"] += 1
+            skipped.add("minified or generated", file.path)
         else:
-            yield TextFile(file.path, text, blake2b(data, digest_size=16).hexdigest())
+            yield TextFile(file.path, text, digest)
 
 
 def decode(data: bytes) -> str | None:

@@ -1,0 +1,44 @@
+"""What every source is, and how the paths of its files read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from backend.ingestion.files import Skipped, SourceFile
+
+
+class Source(Protocol):
+    """Files under one root, named for their origin."""
+
+    @property
+    def id(self) -> str:
+        """Such as `pypi:qdrant-client==1.20.0`; a spec that opens the same source again."""
+        ...
+
+    @property
+    def package(self) -> str:
+        """The short name that filters use."""
+        ...
+
+    def files(self, skipped: Skipped) -> Iterator[SourceFile]:
+        """All files, folders first, by name; those left out unseen are counted in `skipped`.
+
+        A file may be read while the iterator stands at it, not later.
+        """
+        ...
+
+
+def readable(path: str) -> str:
+    """A path as text that any terminal and page can show.
+
+    Bytes that are not UTF-8 and control characters become U+FFFD.
+    """
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(char if char.isprintable() or char == " " else "\ufffd" for char in text)
+
+
+def tree_order(path: str) -> list[tuple[bool, str]]:
+    """Folders before files, each by name: a package's own copy comes before one at the root."""
+    parts = path.split("/")
+    return [(False, part) for part in parts[:-1]] + [(True, parts[-1])]
