@@ -129,6 +129,17 @@ class ScoredChunk:
     """The passage as the reranker's tokenizer wrote it when it was indexed; may be empty."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entries:
+    """Some chunks of an index with all that is stored with them; each field holds n of its kind."""
+
+    chunks: Sequence[Chunk]
+    dense: FloatArray
+    """Unit norm, shape (n, dimension)."""
+    sparse: Sequence[SparseVector]
+    tokens: Sequence[bytes]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A candidate with its place before and after reranking."""

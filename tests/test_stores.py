@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,35 @@ def test_fused_order_and_scores_equal_the_oracles(
 
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
         assert [hit.chunk.id for hit in found] == [hit.chunk.id for hit in expected]
+
+
+def test_entries_hold_everything_once_and_make_the_same_index_again(
+    store: ChunkStore, tmp_path: Path
+) -> None:
+    copy = edge(tmp_path / "copy", "none")
+    seen: list[str] = []
+    for entries in store.entries(batch=7):
+        copy.upsert(entries.chunks, entries.dense, entries.sparse, entries.tokens)
+        seen += [one.id for one in entries.chunks]
+    copy.optimize()
+
+    assert sorted(seen) == sorted(one.id for one in CHUNKS)
+    located = ask(QUERIES[3], "unique11 retry", limit=8)
+    found, expected = copy.search(located), store.search(located)
+    assert [(hit.chunk, hit.tokens) for hit in found] == [(h.chunk, h.tokens) for h in expected]
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
+
+
+def test_one_index_can_be_searched_with_another_fusion(store: ChunkStore) -> None:
+    located = ask(VECTORS[5], "unique11", limit=1)
+    dense = store.searched_with(fusion=replace(FUSION, bm25_weight=0.0))
+    bm25 = store.searched_with(fusion=replace(FUSION, bm25_weight=1000.0))
+
+    assert ids(dense, located) == [CHUNKS[5].id]
+    assert ids(bm25, located) == [CHUNKS[11].id]
+    assert store.search(located)[0].score == pytest.approx(
+        store.searched_with(fusion=FUSION).search(located)[0].score
+    )
 
 
 def test_scores_fall_from_the_first_hit_to_the_last(store: ChunkStore) -> None:
@@ -376,8 +406,13 @@ def test_codes_alone_rank_otherwise_than_exact(
     store = _large(*large_folder, rescore=False)
     found = [_dense_top(store, query) for query in LARGE_QUERIES]
     store.close()
+    rescoring = _large(*large_folder, rescore=True)
+    unscored = rescoring.searched_with(rescore=False)
+    also_found = [_dense_top(unscored, query) for query in LARGE_QUERIES]
+    rescoring.close()
 
     assert found != exact_top
+    assert also_found != exact_top
 
 
 def test_rescoring_with_oversampling_finds_what_exact_search_finds(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import qdrant_edge as qe
@@ -18,6 +18,7 @@ from backend.store.quantization import edge_config
 from backend.types import (
     Chunk,
     ChunkId,
+    Entries,
     Filters,
     FloatArray,
     Fusion,
@@ -45,6 +46,7 @@ class EdgeStore:
         self._shard = shard
         self._dimension = dimension
         self._fusion = fusion
+        self._quantization = quantization
         codes = qe.QuantizationSearchParams(
             ignore=quantization.mode == "none",
             rescore=quantization.rescore,
@@ -166,6 +168,32 @@ class EdgeStore:
         )
         return [_scored(point) for point in points]
 
+    def searched_with(
+        self, *, fusion: Fusion | None = None, rescore: bool | None = None
+    ) -> EdgeStore:
+        quantization = self._quantization
+        if rescore is not None:
+            quantization = replace(quantization, rescore=rescore)
+        return EdgeStore(
+            self._shard,
+            dimension=self._dimension,
+            quantization=quantization,
+            fusion=fusion or self._fusion,
+        )
+
+    def entries(self, batch: int = 512) -> Iterator[Entries]:
+        offset: qe.PointId | None = None
+        while True:
+            records, offset = self._shard.scroll(
+                qe.ScrollRequest(
+                    offset=offset, limit=batch, with_payload=True, with_vector=[DENSE, BM25]
+                )
+            )
+            if records:
+                yield _entries(records)
+            if offset is None:
+                return
+
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
         found: dict[ChunkId, FloatArray] = {}
@@ -232,7 +260,21 @@ def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
 
 
 def _scored(point: qe.ScoredPoint) -> ScoredChunk:
+    chunk, tokens = _chunk(point)
+    return ScoredChunk(chunk=chunk, score=point.score, tokens=tokens)
+
+
+def _chunk(point: qe.ScoredPoint | qe.Record) -> tuple[Chunk, bytes]:
     payload = dict(point.payload or {})
     tokens = b64decode(str(payload.pop(_TOKENS)))
-    chunk = Chunk(id=ChunkId(str(point.id)), **payload)
-    return ScoredChunk(chunk=chunk, score=point.score, tokens=tokens)
+    return Chunk(id=ChunkId(str(point.id)), **payload), tokens
+
+
+def _entries(records: Sequence[qe.Record]) -> Entries:
+    chunks, tokens = zip(*map(_chunk, records), strict=True)
+    dense, sparse = [], []
+    for record in records:
+        named = cast(dict[str, Any], record.vector)
+        dense.append(named[DENSE])
+        sparse.append(SparseVector(list(named[BM25].indices), list(named[BM25].values)))
+    return Entries(chunks=chunks, dense=np.asarray(dense, np.float32), sparse=sparse, tokens=tokens)

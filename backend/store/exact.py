@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from backend.store.protocol import FACETS, check_vectors
 from backend.types import (
     Chunk,
     ChunkId,
+    Entries,
     Filters,
     FloatArray,
     Fusion,
@@ -65,6 +67,27 @@ class ExactStore:
             ScoredChunk(chunk=self._chunks[id], score=fused[id], tokens=self._tokens[id])
             for id in best
         ]
+
+    def searched_with(
+        self, *, fusion: Fusion | None = None, rescore: bool | None = None
+    ) -> ExactStore:
+        other = copy(self)
+        other._fusion = fusion or self._fusion
+        return other
+
+    def entries(self, batch: int = 512) -> Iterator[Entries]:
+        ids = sorted(self._chunks)
+        for start in range(0, len(ids), batch):
+            part = ids[start : start + batch]
+            yield Entries(
+                chunks=[self._chunks[id] for id in part],
+                dense=np.stack([self._dense[id] for id in part]),
+                sparse=[
+                    SparseVector(list(self._sparse[id]), list(self._sparse[id].values()))
+                    for id in part
+                ],
+                tokens=[self._tokens[id] for id in part],
+            )
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
         return {id: self._dense[id] for id in ids if id in self._dense}

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from backend.errors import InvalidVector
-from backend.types import Chunk, ChunkId, FloatArray, Located, ScoredChunk, SparseVector
+from backend.types import (
+    Chunk,
+    ChunkId,
+    Entries,
+    FloatArray,
+    Fusion,
+    Located,
+    ScoredChunk,
+    SparseVector,
+)
 
 FACETS = ("package", "language", "kind")
 """Fields that filters match whole; `path` is matched by prefix."""
@@ -43,6 +52,17 @@ class ChunkStore(Protocol):
 
     def search(self, located: Located) -> list[ScoredChunk]:
         """Fuse dense and BM25 hits that pass the filters; best first, at most `located.limit`."""
+        ...
+
+    def searched_with(
+        self, *, fusion: Fusion | None = None, rescore: bool | None = None
+    ) -> ChunkStore:
+        """The same index, searched in another way. It lives as long as this one, which is closed
+        by whoever opened it."""
+        ...
+
+    def entries(self, batch: int = 512) -> Iterator[Entries]:
+        """All that is stored, some chunks at a time, in the order of their ids."""
         ...
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
