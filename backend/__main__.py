@@ -119,6 +119,8 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _print_response(response: SearchResponse) -> None:
+    if response.degraded:
+        print(f"warning: {response.degraded}", file=sys.stderr)
     for hit in response.hits:
         chunk = hit.chunk
         moved = f"{hit.moved:+d}" if hit.moved else "="

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import SearchError
+from backend.models.catalogue import BUNDLED_EMBEDDER, Precision
 from backend.types import Quantization, QuantizationMode
 
 DEFAULT_COLLECTION = "qdrant_ecosystem"
@@ -18,6 +19,10 @@ DEFAULT_COLLECTION = "qdrant_ecosystem"
 
 class InvalidSettings(SearchError):
     """An environment variable holds what its setting does not take."""
+
+
+def _expanded(path: Path | None) -> Path | None:
+    return None if path is None else path.expanduser()
 
 
 class Settings(BaseSettings):
@@ -41,6 +46,17 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Cores that models may use.",
+    )
+    embedder: str = Field(
+        default=BUNDLED_EMBEDDER,
+        description="Embedding model, by its id in the catalogue.",
+    )
+    embedder_precision: Precision | None = Field(
+        default=None,
+        description="float32, int8, q8 or q4; unset takes what the catalogue says.",
+    )
+    models_file: Annotated[Path | None, AfterValidator(_expanded)] = Field(
+        default=None, description="TOML file with model entries of your own."
     )
     quantization: QuantizationMode = Field(
         default="turbo4", description="How new collections compress dense vectors."

@@ -33,7 +33,10 @@ class UnsafeArchive(SearchError):
 
 
 class ModelUnavailable(SearchError):
-    """Model weights are missing, damaged, or could not be fetched."""
+    """A model cannot answer: its files are missing or damaged, or its provider fails.
+
+    Search goes on without what it would have added, and says so.
+    """
 
 
 class IdentityMismatch(SearchError):

@@ -16,6 +16,7 @@ from loguru import logger
 
 from backend.catalog import Catalog, Record
 from backend.embedding.bm25 import document_vector
+from backend.embedding.probe import same_vectors
 from backend.errors import InvalidSource, SearchError
 from backend.ingestion.chunking import chunks_of
 from backend.ingestion.collection import Opened
@@ -130,7 +131,11 @@ class Indexer:
         if record is not None:
             description = description or record.info.description
         fingerprint = self._fingerprint(reading)
-        if record is not None and record.fingerprint == fingerprint:
+        if (
+            record is not None
+            and record.fingerprint == fingerprint
+            and same_vectors(record.info.identity, self.identity)
+        ):
             described = replace(record.info, description=description)
             if described != record.info:
                 self.catalog.commit(name, replace(record, info=described))
@@ -247,7 +252,7 @@ class Indexer:
         usable: list[ChunkStore] = []
         with ExitStack() as opened:
             for generation, identity in self.catalog.generations(name):
-                if generation == besides or not _same_vectors(identity, self.identity):
+                if generation == besides or not same_vectors(identity, self.identity):
                     continue
                 if record is not None and generation == record.generation and current is not None:
                     usable.insert(0, current)
@@ -275,12 +280,6 @@ def _known_vectors(
         if missing:
             known.update(store.vectors(missing))
     return known
-
-
-def _same_vectors(one: IndexIdentity, other: IndexIdentity) -> bool:
-    """Whether both embed the same passage to the same vector."""
-    fields = ("model", "dimension", "pooling", "document_prefix", "document_precision")
-    return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
 def _reasons(skipped: Mapping[str, int]) -> str:

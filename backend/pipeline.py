@@ -43,14 +43,20 @@ class SearchPipeline:
         found = clock.run(self.retrieve, located)
         first = self.unreranked(found)
         if not query.rerank or not found:
-            yield self._response(query, first, clock)
+            yield self._response(query, located, first, clock)
             return
-        yield self._response(query, first, clock, pending=True)
+        yield self._response(query, located, first, clock, pending=True)
         ranked = clock.run(self.rerank, Candidates(query=query, found=found))
-        yield self._response(query, ranked, clock)
+        yield self._response(query, located, ranked, clock)
 
     def _response(
-        self, query: Query, ranked: Reranked, clock: StageClock, *, pending: bool = False
+        self,
+        query: Query,
+        located: Located,
+        ranked: Reranked,
+        clock: StageClock,
+        *,
+        pending: bool = False,
     ) -> SearchResponse:
         return SearchResponse(
             query=query,
@@ -61,5 +67,6 @@ class SearchPipeline:
             remembered=ranked.remembered,
             rerank_note=ranked.note,
             index=self.identity,
+            degraded=located.degraded,
             pending=pending,
         )

@@ -77,8 +77,10 @@ class Preparation:
 
     def searchable(self, collection: str = DEFAULT_COLLECTION) -> bool:
         """Whether a query in this collection would be answered at once. Never waits."""
+        readiness = self._readiness
         names = [info.name for info in self._workspace.collections()]
-        return self._readiness.models_loaded and collection in names
+        # What has been indexed can be searched by words even if the models cannot be had.
+        return (readiness.models_loaded or readiness.step == "failed") and collection in names
 
     def awaited(self, collection: str = DEFAULT_COLLECTION) -> bool:
         """Whether a collection cannot be searched now, but will be without anyone's help."""

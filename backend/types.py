@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NewType, TypeAlias
 
 import numpy as np
@@ -112,11 +112,13 @@ class Fusion:
 class Located:
     """A query as vectors: what the store is asked."""
 
-    dense: FloatArray
-    """Unit norm, shape (dimension,)."""
+    dense: FloatArray | None
+    """Unit norm, shape (dimension,); None searches by words alone."""
     sparse: SparseVector
     filters: Filters
     limit: int
+    degraded: str = ""
+    """Why there is no dense vector; empty when there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,8 @@ class SearchResponse:
     rerank_note: str
     """Why fewer candidates were scored than asked for; empty when all were."""
     index: IndexIdentity
+    degraded: str = ""
+    """Why the hits were found by words (BM25) alone; empty when the embedding model took part."""
     pending: bool = False
     """True for first-stage hits that are shown while the reranker still works."""
 
@@ -225,7 +229,7 @@ class IndexIdentity:
     """What an index was made with. Queries are refused when it differs from what is configured."""
 
     model: str
-    """Embedding model and its revision."""
+    """The embedding model's id; the same whether it runs here or behind an endpoint."""
     dimension: int
     pooling: str
     query_prefix: str
@@ -237,6 +241,11 @@ class IndexIdentity:
     """Form of the reranker's tokens that lie with the chunks."""
     chunker: str
     quantization: str
+    revision: str = ""
+    """Commit or release of the embedding model's weights; empty where nobody tells."""
+    probe: str = field(default="", compare=False, repr=False)
+    """The vector of a fixed text when the index was made, as `backend.embedding.probe` packs it.
+    Not compared with `==`: two runs of one model differ in the last digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -16,20 +18,24 @@ from backend.build import (
     DEFAULT_MANIFEST,
     EdgeStores,
     Models,
+    UnavailableEmbedder,
     build_indexer,
     build_pipeline,
     configured_identity,
+    embedding_card,
     load_models,
+    load_reranker,
 )
 from backend.catalog import Catalog
 from backend.config import DEFAULT_COLLECTION, Settings, load_settings
+from backend.embedding.probe import check_space, take_probe
 from backend.errors import (
     DataFolderBusy,
     DataFolderUnusable,
-    IdentityMismatch,
     IndexDamaged,
     IndexingBusy,
     InvalidSource,
+    ModelUnavailable,
     UnknownCollection,
     WorkspaceClosed,
 )
@@ -47,6 +53,9 @@ from backend.types import (
     Query,
     SearchResponse,
 )
+
+RETRY_S = 30.0
+"""Seconds until a search tries again to load a model that could not be had."""
 
 
 class Workspace:
@@ -73,6 +82,8 @@ class Workspace:
         self._catalog = Catalog(settings.data_dir / "collections")
         self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
         self._models: Models | None = None
+        self._failed: tuple[float, Models] | None = None
+        self._agreed: dict[str, IndexIdentity] = {}
         self._loading = threading.RLock()
         self._indexing: set[str] = set()
 
@@ -96,6 +107,7 @@ class Workspace:
             if self._models is not None:
                 self._models.reranker.close()
                 self._models = None
+            self._close_failed()
             _owner_file(self.settings.data_dir).unlink(missing_ok=True)
             self._lock.release()
 
@@ -113,6 +125,7 @@ class Workspace:
             self._check_open()
             if self._models is None:
                 self._models = load_models(self.settings)
+                self._close_failed()
             return self._models
 
     def index(
@@ -184,7 +197,8 @@ class Workspace:
         Raises:
             InvalidQuery: The text is blank, too long or not Unicode, or an option is out of range.
             UnknownCollection: The collection has not been indexed.
-            IdentityMismatch: It was indexed with another model than is configured.
+            IdentityMismatch: It was indexed with another model than is configured, or that model
+                gives other vectors now.
         """
         filters = Filters(
             packages=values(packages),
@@ -236,7 +250,7 @@ class Workspace:
         return (
             tuple(summary.source for summary in info.sources) == manifest.sources
             and not any(summary.note for summary in info.sources)
-            and info.identity == configured_identity(self.settings)
+            and info.identity == configured_identity(self.settings, self.load().embedder)
         )
 
     def _index(self, manifest: Manifest, on_progress: OnProgress) -> IndexReport:
@@ -298,8 +312,45 @@ class Workspace:
 
     def _pipeline(self, collection: str) -> SearchPipeline:
         store, identity = self._open(collection)
-        _check_identity(collection, identity, configured_identity(self.settings))
-        return build_pipeline(self.load(), store, identity)
+        models = self._load_what_can_be()
+        if self._agreed.get(collection) is not identity:
+            self._check_space(collection, identity, models)
+        return build_pipeline(models, store, identity)
+
+    def _check_space(self, collection: str, identity: IndexIdentity, models: Models) -> None:
+        """Compare an index with the embedder, once for each index.
+
+        Raises:
+            IdentityMismatch: Its vectors come from another model.
+        """
+        configured = configured_identity(self.settings, models.embedder)
+        check_space(collection, replace(identity, probe=""), replace(configured, revision=""))
+        try:
+            probe = take_probe(models.embedder)
+        except ModelUnavailable:
+            return  # Nothing is compared with these vectors now.
+        check_space(collection, identity, replace(configured, probe=probe))
+        self._agreed[collection] = identity
+
+    def _load_what_can_be(self) -> Models:
+        """The models; without the embedding model, if that cannot be had now."""
+        with self._loading:
+            if self._failed is None or time.monotonic() > self._failed[0] + RETRY_S:
+                try:
+                    return self.load()
+                except ModelUnavailable as exc:
+                    stand_in = UnavailableEmbedder(embedding_card(self.settings), exc)
+                    reranker = self._failed[1].reranker if self._failed else None
+                    models = Models(
+                        embedder=stand_in, reranker=reranker or load_reranker(self.settings)
+                    )
+                    self._failed = (time.monotonic(), models)
+            return self._models or self._failed[1]
+
+    def _close_failed(self) -> None:
+        if self._failed is not None:
+            self._failed[1].reranker.close()
+            self._failed = None
 
     def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:
         with self._loading:
@@ -338,7 +389,7 @@ def folder_owner(data_dir: Path) -> dict[str, object] | None:
 
 def _sweep(data_dir: Path) -> None:
     """Remove what a process that was killed left half made; nobody else is here to need it."""
-    for leftover in (*data_dir.glob("models/*.part"), *data_dir.glob("downloads/tmp*")):
+    for leftover in data_dir.glob("downloads/tmp*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -366,18 +417,3 @@ def _lock_folder(data_dir: Path) -> FileLock:
             fix="Correct its permissions, or set RANKSCOPE_DATA_DIR to another folder.",
         ) from exc
     return lock
-
-
-def _check_identity(collection: str, stored: IndexIdentity, configured: IndexIdentity) -> None:
-    """A query's vectors must come from what the collection's vectors came from.
-
-    Raises:
-        IdentityMismatch: Another model, dimension, pooling, prefix or BM25 tokenizer is configured.
-    """
-    for name in ("model", "dimension", "pooling", "query_prefix", "document_prefix", "sparse"):
-        was, now = getattr(stored, name), getattr(configured, name)
-        if was != now:
-            raise IdentityMismatch(
-                f"Collection {collection!r} was indexed with {name} {was!r}, not {now!r}.",
-                fix="Index it again.",
-            )

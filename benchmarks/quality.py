@@ -17,12 +17,18 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.build import Models, build_pipeline, configured_identity, load_models
+from backend.build import (
+    Models,
+    build_pipeline,
+    configured_fusion,
+    configured_identity,
+    embedding_card,
+    load_models,
+)
 from backend.config import load_settings
 from backend.embedding.bm25 import document_vector
 from backend.inference.session import OnnxModel
 from backend.query import make_query
-from backend.ranking.fusion import FUSION
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import MODES
@@ -78,7 +84,7 @@ class Measured:
     ) -> tuple[float, float]:
         """nDCG@10 through the real pipeline, and the median milliseconds of a query."""
         settings = load_settings()
-        pipeline = build_pipeline(models, store, configured_identity(settings))
+        pipeline = build_pipeline(models, store, configured_identity(settings, models.embedder))
         rankings: list[list[Chunk]] = []
         spent: list[float] = []
         for text in self.labelled.queries:
@@ -93,27 +99,29 @@ class Measured:
 
 def edge(fusion: Fusion, mode: QuantizationMode, *, rescore: bool, folder: str) -> EdgeStore:
     """An empty index in a temporary folder."""
+    dimension = embedding_card(load_settings()).dimension
     quantization = Quantization(mode=mode, rescore=rescore, oversampling=2.0)
     return EdgeStore.create(
-        Path(folder) / "index", dimension=384, quantization=quantization, fusion=fusion
+        Path(folder) / "index", dimension=dimension, quantization=quantization, fusion=fusion
     )
 
 
 def print_stages(measured: Sequence[Measured], models: Models) -> None:
     """Dense, BM25, their fusion, and the fusion reranked, without and with the usual budget."""
     budget = load_settings().rerank_budget_ms
+    tuned = configured_fusion(load_settings())
     print("\n| set | dense | BM25 | hybrid | + reranker | + reranker in", f"{budget:g} ms |")
     print("|---|---|---|---|---|---|")
     for one in measured:
         row = []
         # A thousand points of BM25 to one of cosine leave the cosine without a say.
-        for weight in (0.0, 1000.0, FUSION.bm25_weight):
-            fusion = replace(FUSION, bm25_weight=weight)
+        for weight in (0.0, 1000.0, tuned.bm25_weight):
+            fusion = replace(tuned, bm25_weight=weight)
             with tempfile.TemporaryDirectory() as folder:
                 store = edge(fusion, load_settings().quantization, rescore=True, folder=folder)
                 one.fill(store)
                 row.append(one.ndcg(store, models, rerank=False)[0])
-                if fusion == FUSION:
+                if fusion == tuned:
                     row.append(one.ndcg(store, models, rerank=True)[0])
                     row.append(one.ndcg(store, models, rerank=True, budget_ms=budget)[0])
                 store.close()
@@ -124,7 +132,8 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
 
 def print_modes(one: Measured, models: Models) -> None:
     """Every quantization mode against exact neighbours, dense search alone and hybrid."""
-    dense_only = replace(FUSION, bm25_weight=0.0)
+    fusion = configured_fusion(load_settings())
+    dense_only = replace(fusion, bm25_weight=0.0)
     queries = np.stack([models.embedder.embed_query(text) for text in one.labelled.queries])
     exact = np.argsort(-(queries @ one.vectors.T), axis=1)[:, :RECALL_AT]
     wanted = [{one.labelled.chunks[i].id for i in row} for row in exact]
@@ -139,7 +148,7 @@ def print_modes(one: Measured, models: Models) -> None:
                 recall, milliseconds = dense_recall(store, one.labelled.queries, models, wanted)
                 store.close()
             with tempfile.TemporaryDirectory() as folder:
-                store = edge(FUSION, mode, rescore=rescore, folder=folder)
+                store = edge(fusion, mode, rescore=rescore, folder=folder)
                 one.fill(store)
                 quality, _ = one.ndcg(store, models, rerank=False)
                 store.close()
@@ -154,7 +163,7 @@ def dense_recall(
     store: ChunkStore, queries: Sequence[str], models: Models, wanted: Sequence[set[str]]
 ) -> tuple[float, float]:
     """Share of the exact neighbours found, and the median milliseconds of a store's search."""
-    pipeline = build_pipeline(models, store, configured_identity(load_settings()))
+    pipeline = build_pipeline(models, store, configured_identity(load_settings(), models.embedder))
     found, spent = 0, []
     for text, ids in zip(queries, wanted, strict=True):
         query = make_query(

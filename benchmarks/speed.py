@@ -24,7 +24,7 @@ import numpy as np
 
 from backend.build import load_models
 from backend.config import DEFAULT_COLLECTION, load_settings
-from backend.embedding.minilm import MiniLM
+from backend.embedding.protocol import Embedder
 from backend.reranking.cross_encoder import CrossEncoder
 from backend.types import Chunk, ScoredChunk
 from backend.workspace import Workspace
@@ -90,7 +90,7 @@ def measure_search(workspace: Workspace, rounds: int) -> list[Chunk]:
     return list(chunks.values())
 
 
-def measure_embedding(embedder: MiniLM, chunks: Sequence[Chunk], rounds: int) -> None:
+def measure_embedding(embedder: Embedder, chunks: Sequence[Chunk], rounds: int) -> None:
     """Against sentence-transformers on torch, with the same weights."""
     from sentence_transformers import SentenceTransformer
 

@@ -157,6 +157,8 @@ def _answer(response: SearchResponse, max_lines: int) -> dict[str, Any]:
         "reranked": response.reranked,
         "timings_ms": {stage: round(ms, 1) for stage, ms in response.timings.items()},
     }
+    if response.degraded:
+        answer["degraded"] = response.degraded
     if response.rerank_note:
         answer["note"] = response.rerank_note
     return answer

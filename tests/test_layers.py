@@ -14,7 +14,9 @@ STAGES = ("embedding", "ingestion", "store", "ranking", "reranking")
 LEVELS = [
     {"types", "errors"},
     {"timing", "wheels"},
-    {"inference", "config"},
+    {"inference"},
+    {"models"},
+    {"config"},
     {*STAGES, "query"},
     {"catalog", "pipeline"},
     {"indexer"},
@@ -89,7 +91,7 @@ def test_only_config_reads_the_environment(path: Path) -> None:
 
 
 def test_only_build_names_concrete_classes() -> None:
-    concrete = {"EdgeStore", "MiniLM", "CrossEncoder", "ExactStore"}
+    concrete = {"EdgeStore", "LocalEmbedder", "CrossEncoder", "ExactStore"}
     naming = {
         part_of(path)
         for path in BACKEND

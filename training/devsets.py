@@ -104,7 +104,6 @@ def main() -> None:
 
     from backend.build import load_models
     from backend.config import load_settings
-    from backend.ranking.fusion import FUSION
     from benchmarks.labelled import load_all
 
     embedder = load_models(load_settings(data_dir=args.data_dir)).embedder
@@ -119,7 +118,7 @@ def main() -> None:
         for row, number in enumerate(asked):
             targets = labelled.targets[number]
             dense = vectors @ embedder.embed_query(queries[row])
-            fused = dense + FUSION.bm25_weight * lexical[row]
+            fused = dense + embedder.card.bm25_weight * lexical[row]
             places = [int(place) for place in top(fused, args.depth)]
             found.append(
                 Judged(

@@ -64,6 +64,7 @@ def show(response: SearchResponse) -> Answer:
             stages=_stages(response),
             total=response.timings["total"],
             pending=response.pending,
+            degraded=response.degraded,
         ),
         order=render(
             "order.html",
@@ -89,7 +90,7 @@ def problem(message: str, fix: str = "") -> Answer:
 
 
 def nothing_found(response: SearchResponse) -> Answer:
-    """An answer without hits, which only filters can bring about."""
+    """An answer without hits: filters can bring that about, or words that nothing holds."""
     return Answer(verdict=render("nothing.html", response=response))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,6 @@ from tokenizers import Tokenizer
 
 from backend.errors import ModelUnavailable
 from backend.types import FloatArray
-
-IntArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +25,19 @@ class TokenRow:
 
 
 class OnnxModel:
-    """A model that maps token rows to rows of floats. Safe to call from several threads.
+    """A transformer's ONNX graph, ours or an exporter's. Safe to call from several threads.
+
+    The graph takes `input_ids` and may take `token_type_ids`, `attention_mask` and `position_ids`,
+    each as 32- or 64-bit integers of shape (batch, tokens).
 
     Args:
-        path: The `.onnx` file.
+        path: The `.onnx` file; larger weights may lie beside it and are then mapped into memory.
         threads: Threads within one call. One thread a call and several calls side by side is
             the fastest way through many inputs; more threads a call shorten a single one.
 
     Raises:
-        ModelUnavailable: The file is missing or not a model that ONNX Runtime can load.
+        ModelUnavailable: The file is missing, not a model that ONNX Runtime can load, or wants
+            other inputs.
     """
 
     def __init__(self, path: Path, *, threads: int) -> None:
@@ -57,29 +59,41 @@ class OnnxModel:
                 f"The model file {path} is missing or damaged ({type(exc).__name__}).",
                 fix=f"Delete {path.parent} and start again: it is made anew.",
             ) from exc
+        self._inputs = {node.name: _INTEGERS.get(node.type) for node in self._session.get_inputs()}
+        if unknown := [
+            name for name, kind in self._inputs.items() if name not in _FEEDS or not kind
+        ]:
+            raise ModelUnavailable(
+                f"The model file {path} wants inputs that are not known: {', '.join(unknown)}.",
+                fix="Choose a file that takes token ids, types, mask and positions only.",
+            )
+        outputs = [node.name for node in self._session.get_outputs()]
+        self._output = next((name for name in _OUTPUTS if name in outputs), outputs[0])
 
     def run(self, row: TokenRow) -> FloatArray:
-        """Run one input; shape (width,).
+        """Run one input; shape (width,), or (tokens, width) if the graph does not pool.
 
         One at a time: on a CPU that is as fast as a batch, nothing is padded, and an int8 model,
         which scales its activations by all that it sees at once, gives the same row the same answer
         in any company.
         """
-        ids: IntArray = np.array([row.ids], np.int32)
-        types = np.zeros_like(ids)
-        types[0, row.second_from :] = 1
-        inputs = {"input_ids": ids, "token_type_ids": types, "attention_mask": np.ones_like(ids)}
-        output: FloatArray = self._session.run(None, inputs)[0][0]
+        feeds = {
+            name: _FEEDS[name](row).astype(kind, copy=False)[None]
+            for name, kind in self._inputs.items()
+        }
+        output: FloatArray = self._session.run([self._output], feeds)[0][0]
         return output
 
-    def run_all(self, rows: Sequence[TokenRow], pool: Executor) -> FloatArray:
-        """Run any number of inputs side by side in `pool`; shape (len(rows), width)."""
-        # The longest first, so that the workers end together.
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
-        outputs = np.stack(list(pool.map(self.run, [rows[i] for i in order])))
-        result = np.empty_like(outputs)
-        result[order] = outputs
-        return result
+
+_INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_FEEDS: Mapping[str, Callable[[TokenRow], npt.NDArray[Any]]] = {
+    "input_ids": lambda row: np.array(row.ids, np.int64),
+    "token_type_ids": lambda row: np.arange(len(row.ids)) >= row.second_from,
+    "attention_mask": lambda row: np.ones(len(row.ids), np.int64),
+    "position_ids": lambda row: np.arange(len(row.ids)),
+}
+_OUTPUTS = ("sentence_embedding", "last_hidden_state", "token_embeddings", "logits")
+"""What exporters call them, the pooled one first; a graph with none of these has one output."""
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -142,22 +142,26 @@ class EdgeStore:
         terms = qe.SparseVector(located.sparse.indices, located.sparse.values)
         lists = [
             qe.Prefetch(
-                query=qe.Query.Nearest(located.dense.tolist(), using=DENSE),
-                limit=self._fusion.depth,
-                params=self._params,
-                filter=_filter(located.filters),
-            ),
-            qe.Prefetch(
                 query=qe.Query.Nearest(terms, using=BM25),
                 limit=self._fusion.depth,
                 filter=_filter(located.filters),
-            ),
+            )
         ]
         bm25 = [
-            qe.Expression.Variable("$score[1]"),
+            qe.Expression.Variable("$score[0]"),
             qe.Expression.Constant(self._fusion.bm25_weight),
         ]
-        fused = qe.Expression.Sum([qe.Expression.Variable("$score[0]"), qe.Expression.Mult(bm25)])
+        fused = qe.Expression.Mult(bm25)
+        if located.dense is not None:
+            lists.append(
+                qe.Prefetch(
+                    query=qe.Query.Nearest(located.dense.tolist(), using=DENSE),
+                    limit=self._fusion.depth,
+                    params=self._params,
+                    filter=_filter(located.filters),
+                )
+            )
+            fused = qe.Expression.Sum([fused, qe.Expression.Variable("$score[1]")])
         points = self._shard.query(
             qe.QueryRequest(
                 prefetches=lists,

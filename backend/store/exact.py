@@ -55,8 +55,10 @@ class ExactStore:
         allowed = [id for id, chunk in self._chunks.items() if _passes(chunk, located.filters)]
         if not allowed:
             return []
-        cosines = np.stack([self._dense[id] for id in allowed]) @ located.dense
-        dense = {id: float(score) for id, score in zip(allowed, cosines, strict=True)}
+        dense: dict[ChunkId, float] = {}
+        if located.dense is not None:
+            cosines = np.stack([self._dense[id] for id in allowed]) @ located.dense
+            dense = {id: float(score) for id, score in zip(allowed, cosines, strict=True)}
         bm25 = {id: score for id in allowed if (score := self._bm25(id, located.sparse)) > 0}
         fused: dict[ChunkId, float] = {}
         for scores, weight in ((dense, 1.0), (bm25, self._fusion.bm25_weight)):

@@ -51,7 +51,10 @@ class ChunkStore(Protocol):
         ...
 
     def search(self, located: Located) -> list[ScoredChunk]:
-        """Fuse dense and BM25 hits that pass the filters; best first, at most `located.limit`."""
+        """Fuse dense and BM25 hits that pass the filters; best first, at most `located.limit`.
+
+        Without a dense vector the BM25 hits alone, with the scores that they have in the fusion.
+        """
         ...
 
     def searched_with(
