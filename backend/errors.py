@@ -65,3 +65,31 @@ class IndexingBusy(SearchError):
 
 class InvalidVector(SearchError):
     """A vector is not finite or has the wrong shape."""
+
+
+class ProviderError(ModelUnavailable):
+    """A model could not be used over HTTP; the base of all that a provider can do wrong."""
+
+
+class ProviderUnavailable(ProviderError):
+    """A provider is down, overloaded, or did not answer in time."""
+
+
+class KeyRefused(ProviderError):
+    """A provider did not accept the key, or there is none where one is needed."""
+
+
+class RequestRefused(ProviderError):
+    """A provider does not do what it was asked: it knows no such model, path or input."""
+
+
+class RequestTooLarge(RequestRefused):
+    """A single input is larger than a provider takes."""
+
+
+class AnswerInvalid(ProviderError):
+    """A provider answered with something else than what was asked for."""
+
+
+class AddressRefused(ProviderError):
+    """A base URL may not be called: not https, not public, or not an address at all."""
