@@ -134,7 +134,8 @@ class EmbeddingEndpoint:
                 )
         ordered = sorted(items, key=lambda item: item.index)
         vectors = np.array([item.embedding for item in ordered], np.float64)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(norms) & (norms > 0)).all():
             self._refuse("an embedding without a direction")
         unit: FloatArray = (vectors / norms).astype(np.float32)
