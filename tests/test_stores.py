@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge as qe
 from samples import chunk
 
 from backend.embedding.bm25 import document_vector, query_vector
@@ -275,6 +277,85 @@ def test_writing_an_id_again_replaces_its_chunk_vector_and_terms(empty_store: Ch
     assert empty_store.search(ask(text="unique5", path_prefix=CHUNKS[5].path)) == []
 
 
+def test_removed_chunks_are_found_counted_and_listed_no_more(empty_store: ChunkStore) -> None:
+    """Also by the words and the filters that only they had, and before and after optimizing."""
+    fill(empty_store)
+    empty_store.delete([CHUNKS[7].id, chunk(999).id])
+    empty_store.upsert(
+        [], np.empty((0, DIMENSION), np.float32), [], [], remove=[CHUNKS[8].id, chunk(998).id]
+    )
+    for _ in range(2):
+        left = [one.id for one in CHUNKS if one.id not in (CHUNKS[7].id, CHUNKS[8].id)]
+        assert len(empty_store) == len(left)
+        assert set(ids(empty_store, ask(VECTORS[7], "unique7 unique8", limit=60))) == {*left}
+        assert empty_store.search(ask(text="unique7", path_prefix=CHUNKS[7].path)) == []
+        assert empty_store.vectors([CHUNKS[7].id, CHUNKS[8].id]) == {}
+        assert sum(empty_store.facets()["package"].values()) == len(left)
+        assert [one.id for part in empty_store.entries() for one in part.chunks] == sorted(left)
+        empty_store.optimize()
+
+
+def test_what_is_written_and_removed_in_one_step_is_not_removed(empty_store: ChunkStore) -> None:
+    sparse = [document_vector(one) for one in CHUNKS[:2]]
+    removed = [CHUNKS[0].id, CHUNKS[1].id]
+    empty_store.upsert(CHUNKS[:2], VECTORS[:2], sparse, TOKENS[:2], remove=removed)
+
+    assert set(ids(empty_store, ask(text="unique0"))) == set(removed)
+
+
+def test_a_removed_chunk_can_be_written_again(empty_store: ChunkStore) -> None:
+    fill(empty_store)
+    empty_store.delete([one.id for one in CHUNKS])
+    assert len(empty_store) == 0
+    assert empty_store.search(ask(text="upsert")) == []
+    fill(empty_store)
+
+    assert ids(empty_store, ask(VECTORS[5], "unique5", limit=1)) == [CHUNKS[5].id]
+    assert len(empty_store) == len(CHUNKS)
+
+
+def test_a_search_sees_a_step_whole_or_not_at_all(empty_store: ChunkStore) -> None:
+    """Versions of one file replace one another while others search: no answer mixes two."""
+    versions = [
+        [
+            chunk(100 * version + i, symbol=f"version{version}", text="ever changing")
+            for i in range(20 + version)
+        ]
+        for version in range(12)
+    ]
+    stop = threading.Event()
+    seen: set[str] = set()
+
+    def write(version: int) -> None:
+        chunks = versions[version]
+        empty_store.upsert(
+            chunks,
+            unit(len(chunks), seed=version),
+            [document_vector(one) for one in chunks],
+            [b""] * len(chunks),
+            remove=[one.id for one in versions[version - 1]],
+        )
+
+    def search() -> None:
+        while not stop.is_set():
+            hits = empty_store.search(ask(text="changing", limit=60))
+            (symbol,) = {hit.chunk.symbol for hit in hits}
+            assert len(hits) == 20 + int(symbol.removeprefix("version"))
+            seen.add(symbol)
+
+    write(0)
+    with ThreadPoolExecutor(3) as pool:
+        searching = [pool.submit(search) for _ in range(3)]
+        for turn in range(1, 48):
+            write(turn % 12)
+            if turn == 30:
+                empty_store.optimize()
+        stop.set()
+        for one in searching:
+            one.result()
+    assert len(seen) > 3, "the searches did run beside the writing"
+
+
 def test_chunks_without_a_searchable_word_are_stored(empty_store: ChunkStore) -> None:
     """Their BM25 vector is empty; the dense one finds them."""
     bare = chunk(1, text="=== ???", path="???", symbol="")
@@ -359,6 +440,39 @@ def test_an_index_in_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -
 
     with pytest.raises(DataFolderUnusable):
         edge(tmp_path / "file" / "index", "none")
+
+
+def test_many_small_updates_answer_as_one_large_one(tmp_path: Path, oracle: ExactStore) -> None:
+    """Each is a small segment of its own, or is merged with others: nobody can tell."""
+    store = edge(tmp_path / "index", "turbo4")
+    for i in range(0, len(CHUNKS), 10):
+        part = slice(i, i + 10)
+        sparse = [document_vector(one) for one in CHUNKS[part]]
+        store.upsert(CHUNKS[part], VECTORS[part], sparse, TOKENS[part])
+        store.optimize()
+
+    for query in QUERIES:
+        located = ask(query, "upsert batch", limit=8)
+        found, expected = store.search(located), oracle.search(located)
+        assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
+        assert [hit.chunk.id for hit in found] == [hit.chunk.id for hit in expected]
+
+
+def test_a_step_that_was_cut_off_midway_is_seen_whole(tmp_path: Path) -> None:
+    """Killed between the engine's two operations, an index holds hollow points: nobody sees."""
+    store = edge(tmp_path / "index", "turbo4")
+    fill(store)
+    hollow = [qe.Point(id=one.id, vector={}, payload={}) for one in CHUNKS[:3]]
+    store._shard.update(qe.UpdateOperation.upsert_points(hollow))
+    store.close()
+    store = edge(tmp_path / "index", "turbo4")
+    for _ in range(2):
+        assert len(store) == len(CHUNKS) - 3
+        assert len(ids(store, ask(VECTORS[0], "unique0 unique1", limit=60))) == len(CHUNKS) - 3
+        assert sum(len(part.chunks) for part in store.entries()) == len(CHUNKS) - 3
+        assert set(store.vectors([CHUNKS[0].id, CHUNKS[5].id])) == {CHUNKS[5].id}
+        store.optimize()
+    assert store._shard.info().points_count == len(CHUNKS) - 3, "and optimizing clears them away"
 
 
 LARGE = 800

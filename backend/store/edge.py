@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import qdrant_edge as qe
 
 from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged
+from backend.store.access import Access
 from backend.store.protocol import FACETS, check_vectors
 from backend.store.quantization import edge_config
 from backend.types import (
@@ -33,17 +35,34 @@ INDEXING_THRESHOLD_KB = 1
 """Below the engine's own 10 MB a segment stays unquantized; documentation sets are smaller."""
 _HNSW_M, _HNSW_EF_CONSTRUCT = 16, 100
 _FULL_SCAN_THRESHOLD_KB = 10_000
+_SEGMENTS = 4
+"""A small update becomes a small segment, and a fifth segment is merged with the smallest others,
+so that an update costs what it changes: with one segment, 20 new chunks among 100,000 would index
+all of them again, for more than a minute."""
+RESERVE_BYTES = 100_000_000
+"""Free space that a write leaves on the disk. The engine maps its files into memory: when a page of
+one finds no room, the system ends the process rather than telling it."""
 _MAX_FACETS = 1_000
 _TOKENS = "tokens"
+_HOLLOW = qe.Filter(must=[qe.IsEmptyCondition("path")])
+_STORED = qe.Filter(must_not=[qe.IsEmptyCondition("path")])
 
 
 class EdgeStore:
-    """One index in one folder. Searches may run side by side."""
+    """One index in one folder. Searches may run side by side, and beside the one who writes."""
 
     def __init__(
-        self, shard: qe.EdgeShard, *, dimension: int, quantization: Quantization, fusion: Fusion
+        self,
+        shard: qe.EdgeShard,
+        folder: Path,
+        *,
+        dimension: int,
+        quantization: Quantization,
+        fusion: Fusion,
     ) -> None:
         self._shard = shard
+        self._folder = folder
+        self._access = Access()
         self._dimension = dimension
         self._fusion = fusion
         self._quantization = quantization
@@ -78,16 +97,16 @@ class EdgeStore:
                 full_scan_threshold=_FULL_SCAN_THRESHOLD_KB,
             ),
             optimizers=qe.EdgeOptimizersConfig(
-                indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=1
+                indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=_SEGMENTS
             ),
         )
-        with _writing():
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             shard = qe.EdgeShard.create(str(folder), config)
             for field in (*FACETS, "path"):
                 index = qe.KeywordIndexParams(prefix=field == "path")
                 shard.update(qe.UpdateOperation.create_field_index(field, index))
-        return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
+        return cls(shard, folder, dimension=dimension, quantization=quantization, fusion=fusion)
 
     @classmethod
     def open(
@@ -110,7 +129,7 @@ class EdgeStore:
             raise IndexDamaged(
                 f"The index in {folder} cannot be read: {exc}.", fix="Index the collection again."
             ) from exc
-        return cls(shard, dimension=dimension, quantization=quantization, fusion=fusion)
+        return cls(shard, folder, dimension=dimension, quantization=quantization, fusion=fusion)
 
     def upsert(
         self,
@@ -118,6 +137,8 @@ class EdgeStore:
         dense: FloatArray,
         sparse: Sequence[SparseVector],
         tokens: Sequence[bytes],
+        *,
+        remove: Collection[ChunkId] = (),
     ) -> None:
         check_vectors(dense, count=len(chunks), dimension=self._dimension)
         points = [
@@ -130,11 +151,29 @@ class EdgeStore:
                 chunks, dense.tolist(), sparse, tokens, strict=True
             )
         ]
-        with _writing():
-            self._shard.update(qe.UpdateOperation.upsert_points(points))
+        gone = set(remove).difference(chunk.id for chunk in chunks)
+        # A hollow point, without vectors and payload, is found by nothing. So one operation, which
+        # the engine's log holds whole or not at all, does both; the second one only tidies up.
+        points += [qe.Point(id=id, vector={}, payload={}) for id in gone]
+        with _writing(self._folder), self._access.alone():
+            if points:
+                self._shard.update(qe.UpdateOperation.upsert_points(points))
+            if gone:
+                self._shard.update(qe.UpdateOperation.delete_points(list(gone)))
+
+    def delete(self, ids: Collection[ChunkId]) -> None:
+        with _writing(self._folder), self._access.alone():
+            if ids:
+                self._shard.update(qe.UpdateOperation.delete_points(list(ids)))
+
+    def flush(self) -> None:
+        with _writing(self._folder):
+            self._shard.flush()
 
     def optimize(self) -> None:
-        with _writing():
+        with _writing(self._folder):
+            if self._shard.count(qe.CountRequest(filter=_HOLLOW)):  # Left by a process killed.
+                self._shard.update(qe.UpdateOperation.delete_points_by_filter(_HOLLOW))
             self._shard.optimize()
             self._shard.flush()
 
@@ -162,14 +201,14 @@ class EdgeStore:
                 )
             )
             fused = qe.Expression.Sum([fused, qe.Expression.Variable("$score[1]")])
-        points = self._shard.query(
-            qe.QueryRequest(
-                prefetches=lists,
-                query=qe.Formula(fused, defaults={"$score[0]": 0.0, "$score[1]": 0.0}),
-                limit=located.limit,
-                with_payload=True,
-            )
+        request = qe.QueryRequest(
+            prefetches=lists,
+            query=qe.Formula(fused, defaults={"$score[0]": 0.0, "$score[1]": 0.0}),
+            limit=located.limit,
+            with_payload=True,
         )
+        with self._access.shared():
+            points = self._shard.query(request)
         return [_scored(point) for point in points]
 
     def searched_with(
@@ -178,32 +217,41 @@ class EdgeStore:
         quantization = self._quantization
         if rescore is not None:
             quantization = replace(quantization, rescore=rescore)
-        return EdgeStore(
+        other = EdgeStore(
             self._shard,
+            self._folder,
             dimension=self._dimension,
             quantization=quantization,
             fusion=fusion or self._fusion,
         )
+        other._access = self._access
+        return other
 
     def entries(self, batch: int = 512) -> Iterator[Entries]:
         offset: qe.PointId | None = None
         while True:
-            records, offset = self._shard.scroll(
-                qe.ScrollRequest(
-                    offset=offset, limit=batch, with_payload=True, with_vector=[DENSE, BM25]
-                )
+            request = qe.ScrollRequest(
+                offset=offset,
+                limit=batch,
+                filter=_STORED,
+                with_payload=True,
+                with_vector=[DENSE, BM25],
             )
+            with self._access.shared():
+                records, offset = self._shard.scroll(request)
             if records:
                 yield _entries(records)
             if offset is None:
                 return
 
     def vectors(self, ids: Sequence[ChunkId]) -> Mapping[ChunkId, FloatArray]:
-        records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
+        with self._access.shared():
+            records = self._shard.retrieve(list(ids), with_payload=False, with_vector=[DENSE])
         found: dict[ChunkId, FloatArray] = {}
         for record in records:
             named = cast(dict[str, list[float]], record.vector)
-            found[ChunkId(str(record.id))] = np.asarray(named[DENSE], np.float32)
+            if DENSE in named:
+                found[ChunkId(str(record.id))] = np.asarray(named[DENSE], np.float32)
         return found
 
     def facets(self) -> Mapping[str, Mapping[str, int]]:
@@ -218,7 +266,7 @@ class EdgeStore:
         }
 
     def __len__(self) -> int:
-        return self._shard.count(qe.CountRequest())
+        return self._shard.count(qe.CountRequest(filter=_STORED))
 
     @property
     def quantized(self) -> int:
@@ -226,14 +274,25 @@ class EdgeStore:
         return self._shard.info().indexed_vectors_count
 
     def close(self) -> None:
-        self._shard.close()
+        with self._access.alone():
+            self._shard.close()
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
-    """Name what usually stands behind a failed write."""
+def _writing(folder: Path) -> Iterator[None]:
+    """Refuse to begin without room, and name what usually stands behind a failed write."""
     try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        free = shutil.disk_usage(place).free
+        if free < RESERVE_BYTES:
+            raise DataFolderUnusable(
+                f"The disk of {folder} is full: {free / 1e6:.0f} MB are left.",
+                fix=f"Free at least {RESERVE_BYTES / 1e6:.0f} MB, or move the data folder. What"
+                " was indexed before can still be searched.",
+            )
         yield
+    except DataFolderUnusable:
+        raise
     except Exception as exc:  # The engine raises bare Exception.
         raise DataFolderUnusable(
             f"The index cannot be written: {exc}.",

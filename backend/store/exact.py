@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 
 import numpy as np
@@ -33,6 +34,7 @@ class ExactStore:
         self._tokens: dict[ChunkId, bytes] = {}
         self._dense: dict[ChunkId, FloatArray] = {}
         self._sparse: dict[ChunkId, dict[int, float]] = {}
+        self._turn = threading.RLock()
 
     def upsert(
         self,
@@ -40,18 +42,35 @@ class ExactStore:
         dense: FloatArray,
         sparse: Sequence[SparseVector],
         tokens: Sequence[bytes],
+        *,
+        remove: Collection[ChunkId] = (),
     ) -> None:
         check_vectors(dense, count=len(chunks), dimension=self._dimension)
-        for chunk, vector, terms, packed in zip(chunks, dense, sparse, tokens, strict=True):
-            self._chunks[chunk.id] = chunk
-            self._tokens[chunk.id] = packed
-            self._dense[chunk.id] = vector
-            self._sparse[chunk.id] = dict(zip(terms.indices, terms.values, strict=True))
+        with self._turn:
+            self.delete(remove)
+            for chunk, vector, terms, packed in zip(chunks, dense, sparse, tokens, strict=True):
+                self._chunks[chunk.id] = chunk
+                self._tokens[chunk.id] = packed
+                self._dense[chunk.id] = vector
+                self._sparse[chunk.id] = dict(zip(terms.indices, terms.values, strict=True))
+
+    def delete(self, ids: Collection[ChunkId]) -> None:
+        with self._turn:
+            for id in ids:
+                for held in (self._chunks, self._tokens, self._dense, self._sparse):
+                    held.pop(id, None)
+
+    def flush(self) -> None:
+        """Nothing is on disk."""
 
     def optimize(self) -> None:
         """Nothing to build: every search is exact."""
 
     def search(self, located: Located) -> list[ScoredChunk]:
+        with self._turn:
+            return self._search(located)
+
+    def _search(self, located: Located) -> list[ScoredChunk]:
         allowed = [id for id, chunk in self._chunks.items() if _passes(chunk, located.filters)]
         if not allowed:
             return []

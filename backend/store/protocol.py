@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -32,22 +32,52 @@ class ChunkStore(Protocol):
         dense: FloatArray,
         sparse: Sequence[SparseVector],
         tokens: Sequence[bytes],
+        *,
+        remove: Collection[ChunkId] = (),
     ) -> None:
-        """Insert or replace chunks by id.
+        """Insert or replace chunks by id, and remove others, in one step.
+
+        A search beside it sees all of the step or nothing; so does whoever opens the index after
+        this process was killed.
 
         Args:
             chunks: n chunks.
             dense: Unit-norm vectors, shape (n, dimension).
             sparse: n BM25 document vectors.
             tokens: What the reranker's tokenizer made of n passages; kept as it is.
+            remove: Ids to remove; one that is not stored, or that is among `chunks`, stays so.
 
         Raises:
             InvalidVector: A vector is not finite, or the shape is wrong. Nothing is written.
+            DataFolderUnusable: It cannot be written. What was there before is still searched.
+        """
+        ...
+
+    def delete(self, ids: Collection[ChunkId]) -> None:
+        """Remove chunks by id, in one step; ids that are not stored do no harm.
+
+        Raises:
+            DataFolderUnusable: It cannot be written.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Make everything written so far outlast a power cut.
+
+        Raises:
+            DataFolderUnusable: It cannot be written.
         """
         ...
 
     def optimize(self) -> None:
-        """Build the index and the quantized codes, and make everything durable."""
+        """Index and quantize what was written since, merge what lies scattered, and flush.
+
+        Costs what was written since, not what the index holds, save that every so often all of it
+        is due. Searches go on meanwhile.
+
+        Raises:
+            DataFolderUnusable: It cannot be written. What was there before is still searched.
+        """
         ...
 
     def search(self, located: Located) -> list[ScoredChunk]:
