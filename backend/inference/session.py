@@ -15,6 +15,9 @@ from tokenizers import Tokenizer
 from backend.errors import ModelUnavailable
 from backend.types import FloatArray
 
+_SLOWER = ["SkipLayerNormFusion"]
+"""ONNX Runtime 1.32's fused kernel took 228 us for 128 x 384 floats where an addition and a
+normalization take 38."""
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
@@ -52,7 +55,10 @@ class OnnxModel:
         options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(
-                path, sess_options=options, providers=["CPUExecutionProvider"]
+                path,
+                sess_options=options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_SLOWER,
             )
         except Exception as exc:  # onnxruntime's errors share no base but Exception.
             raise ModelUnavailable(
