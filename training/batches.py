@@ -22,13 +22,17 @@ _FIRST_WORD = 990  # Ids below are marks and single characters.
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query with the numbers of its answer and of its hard negatives, in fused order."""
+    """A query with the numbers of its answer and of its hard negatives, in fused order.
+
+    `priors` are the first stage's standardised scores, the answer's first.
+    """
 
     query: str
     kind: str
     positive: int
     rank: int
     negatives: tuple[int, ...]
+    priors: tuple[float, ...]
 
 
 def load_groups(folder: Path) -> tuple[list[Passage], list[Group]]:
@@ -41,6 +45,7 @@ def load_groups(folder: Path) -> tuple[list[Passage], list[Group]]:
             positive=int(str(item["positive"])),
             rank=int(str(item["rank"])),
             negatives=tuple(item["negatives"]),  # type: ignore[arg-type]
+            priors=tuple(item["priors"]),  # type: ignore[arg-type]
         )
         for item in read_jsonl(folder / "groups.jsonl.gz")
     ]
@@ -48,15 +53,16 @@ def load_groups(folder: Path) -> tuple[list[Passage], list[Group]]:
 
 
 def pick_negatives(group: Group, count: int, draw: random.Random) -> list[int]:
-    """Two thirds from the ten best, the rest from further down."""
-    near, far = list(group.negatives[:10]), list(group.negatives[10:])
+    """Places in `group.negatives`: two thirds from the ten best, the rest from further down."""
+    places = range(len(group.negatives))
+    near, far = list(places[:10]), list(places[10:])
     want_near = min(len(near), count if not far else (2 * count + 2) // 3)
     chosen = draw.sample(near, want_near)
     chosen += draw.sample(far, min(len(far), count - len(chosen)))
     rest = [n for n in near if n not in chosen]
     chosen += draw.sample(rest, min(len(rest), count - len(chosen)))
     while len(chosen) < count:
-        chosen.append(draw.choice(group.negatives))
+        chosen.append(draw.choice(places))
     return chosen
 
 
@@ -71,9 +77,9 @@ def _without_source_sentence(text: str, passage: Passage, query: str) -> str:
 
 
 def render_group(
-    group: Group, passages: Sequence[Passage], count: int, draw: random.Random
+    group: Group, passages: Sequence[Passage], chosen: Sequence[int], draw: random.Random
 ) -> list[str]:
-    """The answer's text, then `count` negatives'.
+    """The answer's text, then those of the chosen negatives.
 
     What could give the answer away is decided once for the whole group: docstrings are shown for
     all candidates or for none, headings are hidden for all when the query was made from a heading.
@@ -84,7 +90,7 @@ def render_group(
     heading_line = not hide_headings and draw.random() < 0.4
     merge = draw.random() < 0.2
     texts = []
-    for number in (group.positive, *pick_negatives(group, count, draw)):
+    for number in (group.positive, *(group.negatives[place] for place in chosen)):
         passage = passages[number]
         symbol, text = passage.symbol, passage.text
         if passage.is_code:
@@ -193,6 +199,19 @@ def padded(
     return ids, types, mask
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Groups of one answer and equally many negatives, the answer first.
+
+    Attributes:
+        pairs: Ids and length of the first segment, group after group.
+        priors: First-stage scores, shape (groups, 1 + negatives).
+    """
+
+    pairs: list[tuple[list[int], int]]
+    priors: torch.Tensor
+
+
 def batches(
     groups: Sequence[Group],
     passages: Sequence[Passage],
@@ -201,15 +220,17 @@ def batches(
     negatives: int,
     size: int,
     seed: int,
-) -> Iterator[list[tuple[list[int], int]]]:
-    """Endless batches of `size` groups, each group `1 + negatives` pairs with the answer first."""
+) -> Iterator[Batch]:
+    """Endless batches of `size` groups, each group `1 + negatives` pairs."""
     draw = random.Random(seed)
     while True:
         order = list(groups)
         draw.shuffle(order)
         for start in range(0, len(order) - size + 1, size):
-            yield [
-                pair
-                for group in order[start : start + size]
-                for pair in encode(group.query, render_group(group, passages, negatives, draw))
-            ]
+            pairs: list[tuple[list[int], int]] = []
+            priors = []
+            for group in order[start : start + size]:
+                chosen = pick_negatives(group, negatives, draw)
+                pairs += encode(group.query, render_group(group, passages, chosen, draw))
+                priors.append([group.priors[0], *(group.priors[1 + place] for place in chosen)])
+            yield Batch(pairs, torch.tensor(priors))

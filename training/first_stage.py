@@ -107,9 +107,3 @@ def top(scores: Floats, depth: int) -> npt.NDArray[np.int64]:
     chosen = np.arange(len(scores)) if chosen is None else np.sort(chosen)
     ordered: npt.NDArray[np.int64] = chosen[np.argsort(-scores[chosen], kind="stable")]
     return ordered
-
-
-def hybrid(dense: Floats, bm25: Floats, *, depth: int = 100) -> list[tuple[int, float]]:
-    """Fuse by score as the product does: cosine + `BM25_WEIGHT` x BM25, the best `depth` texts."""
-    fused = dense + BM25_WEIGHT * bm25
-    return [(int(i), float(fused[i])) for i in top(fused, depth)]

@@ -1,4 +1,7 @@
-"""Mine hard negatives: search each query in its own repository, keep what ranks near the answer.
+"""Mine hard negatives: search each query where it would be asked, keep what ranks near the answer.
+
+Most queries are searched in their own repository; web-style ones, which name no repository, among
+all code of their language.
 
 `python -m training.mine --data <train sets> --encoder <all-MiniLM folder> --out <folder>` writes
 `passages.jsonl.gz` and `groups.jsonl.gz` (query, kind, positive, negatives in fused order).
@@ -19,7 +22,7 @@ import numpy as np
 import torch
 
 from training.data import PERMISSIVE_SETS, Passage, load_passages, render, write_jsonl
-from training.first_stage import Bm25, Embedder, Floats, hybrid, tokens
+from training.first_stage import BM25_WEIGHT, Bm25, Embedder, Floats, tokens, top
 from training.queries import make_query
 
 # Groups per set and, within a set, per repository: large repositories must not drown the others.
@@ -33,17 +36,24 @@ GROUPS = {
 }
 # A negative whose description or text is this close to the positive's is taken for an answer.
 SAME_ABOUT, SAME_TEXT = 0.80, 0.93
+SAME_ABOUT_WEB = 0.68  # Many repositories hold a function for a common task.
+SPREAD_OVER = 30  # Candidates whose spread is the unit of the fused scores, as in the blend.
 
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """One training group; passages by number."""
+    """One training group; passages by number.
+
+    `priors` are the first stage's scores, the positive's and then the negatives', in standard
+    deviations of the best `SPREAD_OVER` from their mean: what the blend adds the logit to.
+    """
 
     query: str
     kind: str
     positive: int
     rank: int
     negatives: list[int]
+    priors: list[float]
 
 
 def choose(passages: Sequence[Passage], draw: random.Random) -> list[int]:
@@ -83,11 +93,13 @@ def may_answer(
     """
     if other.group == positive.group and positive.dataset != "oss_docs_sections":
         return True
-    if about >= SAME_ABOUT or text >= SAME_TEXT or other.text == positive.text:
+    if about >= (SAME_ABOUT_WEB if kind == "web" else SAME_ABOUT) or text >= SAME_TEXT or other.text == positive.text:
         return True
     name = positive.symbol.rpartition(".")[2]
     if positive.is_code and name and other.symbol.rpartition(".")[2] == name:
-        return kind in {"identifier", "body", "error"} or other.path == positive.path
+        return kind in {"identifier", "body", "error", "web"} or other.path == positive.path
+    if kind == "path":
+        return other.path == positive.path
     if kind in {"error", "body", "sentence"}:
         wanted = set(tokens(query))
         return _covers(wanted, other.text) >= 0.95 * _covers(wanted, positive.text)
@@ -115,10 +127,14 @@ def mine_pool(
             continue
         query, kind = asked[number]
         positive = passages[number]
-        fused = [i for i, _ in hybrid(texts[pool] @ questions[number], bm25.scores(query))]
-        rank = fused.index(place) + 1 if place in fused else 0
+        fused = texts[pool] @ questions[number] + BM25_WEIGHT * bm25.scores(query)
+        order = [int(i) for i in top(fused, 100)]
+        rank = order.index(place) + 1 if place in order else 0
+        best = fused[order[:SPREAD_OVER]]
+        mean, spread = float(best.mean()), max(float(best.std()), 1e-6)
         negatives: list[int] = []
-        for i in fused[:60]:
+        priors = [(float(fused[place]) - mean) / spread]
+        for i in order[:60]:
             other = numbers[i]
             if other == number or passages[other].group == positive.group:
                 continue
@@ -126,10 +142,18 @@ def mine_pool(
             text = float(texts[other] @ texts[number])
             if not may_answer(query, kind, positive, passages[other], about, text):
                 negatives.append(other)
+                priors.append((float(fused[i]) - mean) / spread)
             if len(negatives) >= keep:
                 break
         if len(negatives) >= 3:
-            yield Mined(query=query, kind=kind, positive=number, rank=rank, negatives=negatives)
+            yield Mined(
+                query=query,
+                kind=kind,
+                positive=number,
+                rank=rank,
+                negatives=negatives,
+                priors=[round(prior, 3) for prior in priors],
+            )
 
 
 def _log(started: float, fact: str) -> None:
@@ -161,14 +185,15 @@ def main() -> None:
     texts = embed([render(p.path, p.symbol, p.text) for p in passages])
     _log(started, "texts embedded")
 
-    pools: dict[str, list[int]] = defaultdict(list)
+    pools: dict[tuple[bool, str], list[int]] = defaultdict(list)
     for number, passage in enumerate(passages):
-        pools[passage.pool].append(number)
-    mined = [
-        group
-        for numbers in pools.values()
-        for group in mine_pool(numbers, passages, asked, texts, abouts, questions, args.keep)
-    ]
+        pools[False, passage.pool].append(number)
+        if passage.lang != "en":
+            pools[True, passage.lang].append(number)
+    mined = []
+    for (wide, _), numbers in pools.items():
+        here = {n: q for n, q in asked.items() if (q[1] == "web") == wide}
+        mined += mine_pool(numbers, passages, here, texts, abouts, questions, args.keep)
     draw.shuffle(mined)
     write_jsonl(args.out / "passages.jsonl.gz", (asdict(p) for p in passages))
     write_jsonl(args.out / "groups.jsonl.gz", (asdict(g) for g in mined))

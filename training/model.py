@@ -56,14 +56,21 @@ def score(model: BertForSequenceClassification, pairs: Pairs, *, micro: int = 16
 
 
 class MasterAdamW:
-    """AdamW over float32 copies of a bfloat16 model's weights: no step is lost to rounding."""
+    """AdamW over float32 copies of a bfloat16 model's weights: no step is lost to rounding.
+
+    The embeddings stay as they came: a run sees too little of most words to better them, and its
+    steps are a fifth faster.
+    """
 
     def __init__(
         self, model: BertForSequenceClassification, *, rate: float, decay: float = 0.01
     ) -> None:
-        self._weights = [p for p in model.parameters() if p.requires_grad]
-        self._masters = [p.detach().float().clone() for p in self._weights]
+        self._exact = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        model.bert.embeddings.requires_grad_(False)
         model.bfloat16()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._weights = list(trained.values())
+        self._masters = [self._exact[name] for name in trained]
         flat = [m for m in self._masters if m.ndim < 2]
         deep = [m for m in self._masters if m.ndim >= 2]
         self._adam = torch.optim.AdamW(
@@ -94,10 +101,9 @@ class MasterAdamW:
                 master.grad = None
         return float(norm)
 
-    def tensors(self, model: BertForSequenceClassification) -> dict[str, torch.Tensor]:
-        """The model's state with the float32 masters in place of the rounded weights."""
-        exact = {id(w): m for w, m in zip(self._weights, self._masters, strict=True)}
-        return {name: exact.get(id(p), p.detach()) for name, p in model.named_parameters()}
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All weights of the model in float32."""
+        return self._exact
 
 
 def save(

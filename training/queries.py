@@ -102,6 +102,15 @@ _ASK_HEADING = (
     "how does {h} work", "{h} example", "what is {h}", "how to use {h}", "{h}", "docs for {h}",
     "explain {h}", "{h} options", "how do i set up {h}", "when should i use {h}", "{h} explained",
 )  # fmt: skip
+_ASK_WEB = (
+    "{lang} {t}", "{lang} {t}", "{lang} {t}", "{t} {lang}", "{t} in {lang}", "{t} in {lang}",
+    "how to {t} in {lang}", "how to {t} in {lang}", "how to {t} {lang}", "{lang} how to {t}",
+    "{lang} code to {t}", "{lang} function to {t}", "how do you {t} in {lang}", "{t}",
+    "{lang} function that {t}", "best way to {t} {lang}", "{lang} method to {t}", "{lang} script {t}",
+)  # fmt: skip
+_LANG_NAMES = {"typescript": ("typescript", "javascript", "js", "ts"), "go": ("go", "golang")}
+_ARTICLES = frozenset(("a", "an", "the", "this", "that", "given", "specified"))
+_TASK = re.compile(r"^write (?:a |an )?(?:\w+ )?function (?:to|that|which) ")
 _RAISED = re.compile(
     r"(?:raise|throw(?:\s+new)?)\s+(?P<kind>[A-Za-z_][\w.]*)\s*\(\s*[rfbuRFBU]{0,2}"
     r"(?P<quote>[\"'`])(?P<text>(?:(?!(?P=quote)).){12,220})(?P=quote)"
@@ -217,6 +226,36 @@ def question(passage: Passage, draw: random.Random) -> str | None:
     return _swap_words(text, draw, 0.2).strip()
 
 
+def web(passage: Passage, draw: random.Random) -> str | None:
+    """What is typed into a web search box: a few words, the language before or behind them."""
+    words = _WORD.findall(_TASK.sub("", _first_clause(passage.about).lower()))
+    if len(words) < 2:
+        return None
+    verb = base_form(words[0])
+    if verb:
+        words[0] = draw.choice(_SYNONYMS[verb]) if verb in _SYNONYMS and draw.random() < 0.3 else verb
+    droppable = _STOP if draw.random() < 0.4 else _ARTICLES if draw.random() < 0.8 else frozenset()
+    words = [words[0], *(w for w in words[1:] if w not in droppable)][: draw.choice((4, 5, 6, 7, 9))]
+    while len(words) > 2 and words[-1] in _STOP:
+        words.pop()
+    text = _swap_words(" ".join(words), draw, 0.3)
+    names = _LANG_NAMES.get(passage.lang, (passage.lang,) if passage.lang != "en" else ("",))
+    form = draw.choice(_ASK_WEB)
+    return re.sub(r"\s+", " ", form.format(t=text, lang=draw.choice(names))).strip()
+
+
+def path(passage: Passage, draw: random.Random) -> str | None:
+    """The end of the file's path, alone or with the defined name."""
+    parts = PurePosixPath(passage.path).parts
+    if not parts:
+        return None
+    tail = "/".join(parts[-draw.choice((1, 2, 2, 3)) :])
+    if draw.random() < 0.3:
+        tail = tail.rpartition(".")[0] or tail
+    name = passage.symbol.rpartition(".")[2] if passage.is_code else ""
+    return f"{tail} {name}".strip() if draw.random() < 0.6 else tail
+
+
 def identifier(passage: Passage, draw: random.Random) -> str | None:
     """The defined name, bare, qualified, in words, or with a word of the description."""
     name = passage.symbol.rpartition(".")[2]
@@ -314,22 +353,26 @@ def sentence_query(passage: Passage, draw: random.Random) -> str | None:
 
 
 CODE_MAKERS: dict[str, tuple[Maker, float]] = {
-    "description": (describe, 0.14),
-    "keywords": (keywords, 0.24),
-    "question": (question, 0.28),
-    "identifier": (identifier, 0.12),
-    "error": (error_line, 0.14),
-    "body": (body_words, 0.08),
+    "description": (describe, 0.08),
+    "keywords": (keywords, 0.14),
+    "question": (question, 0.22),
+    "web": (web, 0.26),
+    "identifier": (identifier, 0.11),
+    "path": (path, 0.03),
+    "error": (error_line, 0.10),
+    "body": (body_words, 0.06),
 }
 PROSE_MAKERS: dict[str, tuple[Maker, float]] = {
-    "heading": (heading, 0.22),
+    "heading": (heading, 0.18),
     "heading_question": (heading_question, 0.25),
     "sentence": (sentence_query, 0.53),
+    "path": (path, 0.04),
 }
 TASK_MAKERS: dict[str, tuple[Maker, float]] = {
-    "description": (describe, 0.3),
-    "keywords": (keywords, 0.35),
-    "question": (question, 0.35),
+    "description": (describe, 0.15),
+    "keywords": (keywords, 0.2),
+    "question": (question, 0.25),
+    "web": (web, 0.4),
 }
 
 
@@ -353,7 +396,7 @@ def make_query(passage: Passage, draw: random.Random) -> tuple[str, str]:
         text = makers[kind][0](passage, draw)
         if text and text.strip():
             text = re.sub(r"\s+", " ", text).strip()
-            if kind not in {"identifier", "error", "body"}:
+            if kind not in {"identifier", "path", "error", "body"}:
                 if draw.random() < 0.05:
                     text = _typo(text, draw)
                 if draw.random() < 0.6:

@@ -1,6 +1,9 @@
-"""Train a reranker: softmax over one answer and several hard negatives.
+"""Train a reranker: one answer against several hard negatives, as the blend will use it.
 
 `python -m training.train --mined <folder> --init <model folder> --out <folder> --minutes 50`
+
+With `--prior` the loss sees what the product orders by: the logit plus the first stage's score. The
+model then spends its steps on what the first stage gets wrong.
 
 With `--teacher` the same loop distils: see `training.distill`, which only sets other defaults.
 """
@@ -16,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import BertForSequenceClassification
 
-from training.batches import PairEncoder, batches, load_groups
+from training.batches import Batch, PairEncoder, batches, load_groups
 from training.model import MasterAdamW, load, save, score
 
 HELD_OUT = 300  # mined groups that are never trained on
@@ -46,13 +49,30 @@ def distilled(logits: torch.Tensor, teacher: torch.Tensor, *, heat: float) -> to
     return heat * heat * kl + 0.05 * margins.square().mean()
 
 
+def pointwise(logits: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of every pair, answers weighing as much as all negatives together."""
+    answer = torch.nn.functional.softplus(-logits[:, 0])
+    others = torch.nn.functional.softplus(logits[:, 1:])
+    return (answer + others.mean(1)).mean()
+
+
+def margin(logits: torch.Tensor) -> torch.Tensor:
+    """Hinge: every negative shall lie a logit below its answer."""
+    return torch.relu(1 - (logits[:, :1] - logits[:, 1:])).mean()
+
+
+LOSSES = {"listwise": listwise, "pointwise": pointwise, "margin": margin}
+
+
 @torch.inference_mode()
 def held_out_accuracy(
-    model: BertForSequenceClassification, batch: list[tuple[list[int], int]], width: int
-) -> float:
-    """Share of held-out groups whose answer scores best."""
-    logits = score(model, batch).view(-1, width)
-    return float((logits.argmax(1) == 0).float().mean())
+    model: BertForSequenceClassification, batch: Batch, prior: float
+) -> tuple[float, float]:
+    """Share of held-out groups whose answer scores best, by the logit alone and in the blend."""
+    logits = score(model, batch.pairs).view(batch.priors.shape)
+    blended = logits + (prior or 1.0) * batch.priors.to(logits.device)
+    alone, both = ((x.argmax(1) == 0).float().mean().item() for x in (logits, blended))
+    return alone, both
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -67,6 +87,10 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
         "--hard-share", type=float, default=0.3, help="weight of labels beside the teacher"
     )
     parser.add_argument("--heat", type=float, default=2.0, help="temperature of the distillation")
+    parser.add_argument("--loss", choices=list(LOSSES), default="listwise")
+    parser.add_argument(
+        "--prior", type=float, default=0.0, help="logits a deviation of the first stage is worth"
+    )
     parser.add_argument("--minutes", type=float, default=50.0, help="length of the run")
     parser.add_argument("--steps", type=int, help="length of the run instead of --minutes")
     parser.add_argument("--negatives", type=int, default=6)
@@ -97,20 +121,23 @@ def run(args: argparse.Namespace) -> None:
     adam = MasterAdamW(model, rate=args.rate)
     started = saved = time.time()
     step, mean = 0, 0.0
-    sys.stderr.write(
-        f"{len(groups)} groups, held out {held_out_accuracy(model, held, width):.3f}\n"
-    )
+
+    def tested() -> str:
+        alone, both = held_out_accuracy(model, held, args.prior)
+        return f"held out {alone:.3f} alone, {both:.3f} blended"
+
+    sys.stderr.write(f"{len(groups)} groups, {tested()}\n")
     while True:
         elapsed = (time.time() - started) / 60
         progress = step / args.steps if args.steps else elapsed / args.minutes
         if progress >= 1:
             break
         batch = next(stream)
-        logits = score(model, batch).view(-1, width)
-        loss = listwise(logits)
+        logits = score(model, batch.pairs).view(-1, width)
+        loss = LOSSES[args.loss](logits + args.prior * batch.priors.to(logits.device))
         if teacher is not None:
             with torch.no_grad():
-                wanted = score(teacher, batch).view(-1, width)
+                wanted = score(teacher, batch.pairs).view(-1, width)
             soft = distilled(logits, wanted, heat=args.heat)
             loss = args.hard_share * loss + (1 - args.hard_share) * soft
         loss.backward()  # type: ignore[no-untyped-call]
@@ -124,10 +151,10 @@ def run(args: argparse.Namespace) -> None:
             )
         if time.time() - saved > args.save_every * 60:
             saved = time.time()
-            save(args.out, model, adam.tensors(model), args.init)
-            sys.stderr.write(f"saved, held out {held_out_accuracy(model, held, width):.3f}\n")
-    save(args.out, model, adam.tensors(model), args.init)
-    sys.stderr.write(f"done: {step} steps, held out {held_out_accuracy(model, held, width):.3f}\n")
+            save(args.out, model, adam.tensors(), args.init)
+            sys.stderr.write(f"saved, {tested()}\n")
+    save(args.out, model, adam.tensors(), args.init)
+    sys.stderr.write(f"done: {step} steps, {tested()}\n")
 
 
 if __name__ == "__main__":
