@@ -93,7 +93,11 @@ def may_answer(
     """
     if other.group == positive.group and positive.dataset != "oss_docs_sections":
         return True
-    if about >= (SAME_ABOUT_WEB if kind == "web" else SAME_ABOUT) or text >= SAME_TEXT or other.text == positive.text:
+    if (
+        about >= (SAME_ABOUT_WEB if kind == "web" else SAME_ABOUT)
+        or text >= SAME_TEXT
+        or other.text == positive.text
+    ):
         return True
     name = positive.symbol.rpartition(".")[2]
     if positive.is_code and name and other.symbol.rpartition(".")[2] == name:

@@ -106,7 +106,8 @@ _ASK_WEB = (
     "{lang} {t}", "{lang} {t}", "{lang} {t}", "{t} {lang}", "{t} in {lang}", "{t} in {lang}",
     "how to {t} in {lang}", "how to {t} in {lang}", "how to {t} {lang}", "{lang} how to {t}",
     "{lang} code to {t}", "{lang} function to {t}", "how do you {t} in {lang}", "{t}",
-    "{lang} function that {t}", "best way to {t} {lang}", "{lang} method to {t}", "{lang} script {t}",
+    "{lang} function that {t}", "best way to {t} {lang}", "{lang} method to {t}",
+    "{lang} script {t}",
 )  # fmt: skip
 _LANG_NAMES = {"typescript": ("typescript", "javascript", "js", "ts"), "go": ("go", "golang")}
 _ARTICLES = frozenset(("a", "an", "the", "this", "that", "given", "specified"))
@@ -233,9 +234,13 @@ def web(passage: Passage, draw: random.Random) -> str | None:
         return None
     verb = base_form(words[0])
     if verb:
-        words[0] = draw.choice(_SYNONYMS[verb]) if verb in _SYNONYMS and draw.random() < 0.3 else verb
+        words[0] = (
+            draw.choice(_SYNONYMS[verb]) if verb in _SYNONYMS and draw.random() < 0.3 else verb
+        )
     droppable = _STOP if draw.random() < 0.4 else _ARTICLES if draw.random() < 0.8 else frozenset()
-    words = [words[0], *(w for w in words[1:] if w not in droppable)][: draw.choice((4, 5, 6, 7, 9))]
+    words = [words[0], *(w for w in words[1:] if w not in droppable)][
+        : draw.choice((4, 5, 6, 7, 9))
+    ]
     while len(words) > 2 and words[-1] in _STOP:
         words.pop()
     text = _swap_words(" ".join(words), draw, 0.3)

