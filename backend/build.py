@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.catalog import Catalog
 from backend.config import Settings
 from backend.embedding import bm25
+from backend.embedding.endpoint import EmbeddingEndpoint
 from backend.embedding.local import LocalEmbedder
 from backend.embedding.probe import take_probe
 from backend.embedding.protocol import Embedder
 from backend.embedding.query import EmbedQuery
-from backend.errors import ModelUnavailable
+from backend.errors import ModelUnavailable, RequestRefused
 from backend.indexer import Indexer
 from backend.ingestion.chunking import CHUNKER
-from backend.models.catalogue import Catalogue, ModelCard, load_catalogue
+from backend.models.catalogue import BUNDLED_RERANKER, Catalogue, ModelCard, load_catalogue
 from backend.models.prepare import ModelFolders, prepare
 from backend.pipeline import SearchPipeline
+from backend.providers.client import ProviderClient
+from backend.providers.presets import Preset
+from backend.providers.serving import Serving
 from backend.ranking.fusion import LIST_DEPTH
 from backend.reranking.cross_encoder import CrossEncoder, tokens_form
-from backend.reranking.stage import Rerank, first_stage_order
+from backend.reranking.endpoint import RerankEndpoint
+from backend.reranking.listwise import ListwiseEndpoint
+from backend.reranking.stage import PairScorer, Rerank, first_stage_order
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
 from backend.timing import Step
-from backend.types import FloatArray, Fusion, IndexIdentity
+from backend.types import FloatArray, Fusion, IndexIdentity, PairScores, ScoredChunk
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_MANIFEST = ASSETS / "corpora" / "qdrant_ecosystem.toml"
@@ -59,10 +65,26 @@ class EdgeStores:
 
 @dataclass(frozen=True)
 class Models:
-    """The two models of a search, loaded once."""
+    """The models of a search, loaded once."""
 
     embedder: Embedder
     reranker: CrossEncoder
+    """The bundled one: its tokens are stored with the chunks, whoever scores."""
+    scorer: PairScorer
+    """Who reranks: the bundled one, or a provider."""
+    agreed: dict[str, IndexIdentity] = field(default_factory=dict)
+    """By collection, the index whose probe the embedder was found to agree with."""
+
+    def close(self) -> None:
+        """Close connections and stop threads."""
+        self.reranker.close()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close connections to providers; models that run here stay."""
+        for part in (self.embedder, self.scorer):
+            if isinstance(part, (EmbeddingEndpoint, RerankEndpoint, ListwiseEndpoint)):
+                part.close()
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,19 @@ class UnavailableEmbedder:
 
     def release(self) -> None:
         """Nothing is held."""
+
+
+@dataclass(frozen=True)
+class UnavailableScorer:
+    """Stands for a reranker that could not be set up: each time it is asked, it says why."""
+
+    reason: ModelUnavailable
+
+    def score(
+        self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
+    ) -> PairScores:
+        """Raise the reason."""
+        raise self.reason
 
 
 def configured_catalogue(settings: Settings) -> Catalogue:
@@ -121,11 +156,13 @@ def load_embedder(settings: Settings) -> Embedder:
     """Load the embedding model, making it ready if this is the first time.
 
     Raises:
-        ModelUnavailable: Its files are missing, damaged, or cannot be fetched.
+        ModelUnavailable: Its files are missing, damaged, or cannot be fetched, or its provider's
+            address or key cannot be used.
     """
-    prepared = prepare(
-        embedding_card(settings), model_folders(settings), precision=settings.embedder_precision
-    )
+    card = embedding_card(settings)
+    if settings.embedder_serving is not None:
+        return remote_embedder(card, settings.embedder_serving, settings)
+    prepared = prepare(card, model_folders(settings), precision=settings.embedder_precision)
     return LocalEmbedder(prepared, threads=settings.threads)
 
 
@@ -135,10 +172,8 @@ def load_models(settings: Settings) -> Models:
     Raises:
         ModelUnavailable: Weights are missing, damaged, or cannot be fetched.
     """
-    return Models(
-        embedder=load_embedder(settings),
-        reranker=load_reranker(settings),
-    )
+    embedder, reranker = load_embedder(settings), load_reranker(settings)
+    return Models(embedder=embedder, reranker=reranker, scorer=load_scorer(settings, reranker))
 
 
 def load_reranker(settings: Settings) -> CrossEncoder:
@@ -148,6 +183,81 @@ def load_reranker(settings: Settings) -> CrossEncoder:
         ModelUnavailable: Its files are missing or damaged.
     """
     return CrossEncoder(RERANKER, threads=settings.threads)
+
+
+def load_scorer(settings: Settings, bundled: CrossEncoder) -> PairScorer:
+    """Who reranks as configured; one that cannot be set up says why whenever it is asked."""
+    try:
+        if settings.reranker_serving is not None:
+            return remote_scorer(settings.reranker, settings.reranker_serving, settings)
+        if settings.reranker != BUNDLED_RERANKER:
+            raise ModelUnavailable(
+                f"The reranker {settings.reranker} does not run here.",
+                fix="Name who serves it in RANKSCOPE_RERANKER_PROVIDER, or unset"
+                " RANKSCOPE_RERANKER.",
+            )
+    except ModelUnavailable as exc:
+        return UnavailableScorer(exc)
+    return bundled
+
+
+def remote_embedder(card: ModelCard, serving: Serving, settings: Settings) -> EmbeddingEndpoint:
+    """An embedding model behind HTTP. Nothing is asked yet.
+
+    Raises:
+        ProviderError: The provider's address or key cannot be used, or it does not embed.
+    """
+    preset = serving.preset
+    return EmbeddingEndpoint(
+        _client(serving, settings),
+        path=_path(preset, preset.embeddings_path, "embed"),
+        card=card,
+        served_as=serving.served_as or card.id,
+        max_inputs=preset.max_inputs,
+        max_chars=preset.max_chars,
+    )
+
+
+def remote_scorer(
+    reranker: str, serving: Serving, settings: Settings
+) -> RerankEndpoint | ListwiseEndpoint:
+    """A reranker behind HTTP: one that orders lists if the catalogue says so, else one that scores.
+
+    Raises:
+        ProviderError: The provider's address or key cannot be used, or it does not rerank so.
+    """
+    preset, name = serving.preset, serving.served_as or reranker
+    cards = {card.id: card for card in configured_catalogue(settings).cards}
+    if reranker in cards and cards[reranker].kind == "listwise":
+        path = _path(preset, preset.chat_path, "chat")
+        return ListwiseEndpoint(_client(serving, settings), path=path, model=name)
+    return RerankEndpoint(
+        _client(serving, settings),
+        path=_path(preset, preset.rerank_path, "rerank"),
+        model=name,
+        form=preset.rerank_form,
+        scale=preset.rerank_scale,
+        max_inputs=preset.max_inputs,
+    )
+
+
+def _client(serving: Serving, settings: Settings) -> ProviderClient:
+    return ProviderClient(
+        serving.url or serving.preset.base_url,
+        label=serving.preset.label if serving.preset.base_url else "",
+        key=serving.key,
+        timeout_s=settings.provider_timeout_s,
+        restricted=serving.restricted,
+        allowed=settings.allowed_hosts,
+    )
+
+
+def _path(preset: Preset, path: str, task: str) -> str:
+    if not path:
+        raise RequestRefused(
+            f"{preset.label} does not {task}.", fix="Choose another provider for it."
+        )
+    return path
 
 
 def configured_identity(
@@ -187,7 +297,7 @@ def build_pipeline(models: Models, store: ChunkStore, identity: IndexIdentity) -
     return SearchPipeline(
         embed=EmbedQuery(models.embedder),
         retrieve=Step("retrieve", store.search),
-        rerank=Rerank(models.reranker, tokens_stored=identity.tokens == tokens_form(RERANKER)),
+        rerank=Rerank(models.scorer, tokens_stored=identity.tokens == tokens_form(RERANKER)),
         unreranked=first_stage_order,
         identity=identity,
     )

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, AliasChoices, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import SearchError
-from backend.models.catalogue import BUNDLED_EMBEDDER, Precision
+from backend.models.catalogue import BUNDLED_EMBEDDER, BUNDLED_RERANKER, Precision
+from backend.providers.presets import ProviderName
+from backend.providers.serving import Serving
 from backend.types import Quantization, QuantizationMode
 
 DEFAULT_COLLECTION = "qdrant_ecosystem"
@@ -58,6 +60,41 @@ class Settings(BaseSettings):
     models_file: Annotated[Path | None, AfterValidator(_expanded)] = Field(
         default=None, description="TOML file with model entries of your own."
     )
+    embedder_provider: ProviderName | None = Field(
+        default=None, description="Who serves the embedding model; unset runs it here."
+    )
+    embedder_url: str | None = Field(
+        default=None, description="That provider's base URL, if it is not the usual one."
+    )
+    embedder_key: SecretStr | None = Field(default=None, description="The key for it.")
+    embedder_served_as: str | None = Field(
+        default=None, description="What it calls the model, if not by the id."
+    )
+    reranker: str = Field(
+        default=BUNDLED_RERANKER,
+        description="Reranker, by its id in the catalogue or by its provider's name for it.",
+    )
+    reranker_provider: ProviderName | None = Field(
+        default=None, description="Who serves the reranker; unset runs it here."
+    )
+    reranker_url: str | None = Field(
+        default=None, description="That provider's base URL, if it is not the usual one."
+    )
+    reranker_key: SecretStr | None = Field(default=None, description="The key for it.")
+    reranker_served_as: str | None = Field(
+        default=None, description="What it calls the reranker, if not by the id."
+    )
+    provider_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=600,
+        description="Seconds that a provider may take for a query, retries included.",
+    )
+    provider_hosts: str | None = Field(
+        default=None,
+        description="Hosts, separated by commas, that the page's base URL may name although they"
+        " are not public.",
+    )
     quantization: QuantizationMode = Field(
         default="turbo4", description="How new collections compress dense vectors."
     )
@@ -91,6 +128,36 @@ class Settings(BaseSettings):
         pattern="^(TRACE|DEBUG|INFO|WARNING|ERROR)$",
         description="TRACE, DEBUG, INFO, WARNING or ERROR; queries are logged at DEBUG only.",
     )
+
+    @property
+    def embedder_serving(self) -> Serving | None:
+        """Who serves the embedding model; None when it runs here."""
+        if self.embedder_provider is None:
+            return None
+        return Serving(
+            provider=self.embedder_provider,
+            url=self.embedder_url or "",
+            key=self.embedder_key,
+            served_as=self.embedder_served_as or "",
+        )
+
+    @property
+    def reranker_serving(self) -> Serving | None:
+        """Who serves the reranker; None when it runs here."""
+        if self.reranker_provider is None:
+            return None
+        return Serving(
+            provider=self.reranker_provider,
+            url=self.reranker_url or "",
+            key=self.reranker_key,
+            served_as=self.reranker_served_as or "",
+        )
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """`provider_hosts`, one by one."""
+        hosts = (self.provider_hosts or "").split(",")
+        return tuple(host.strip() for host in hosts if host.strip())
 
     @property
     def quantized_search(self) -> Quantization:

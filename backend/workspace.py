@@ -21,10 +21,14 @@ from backend.build import (
     UnavailableEmbedder,
     build_indexer,
     build_pipeline,
+    configured_catalogue,
     configured_identity,
     embedding_card,
     load_models,
     load_reranker,
+    load_scorer,
+    remote_embedder,
+    remote_scorer,
 )
 from backend.catalog import Catalog
 from backend.config import DEFAULT_COLLECTION, Settings, load_settings
@@ -36,12 +40,14 @@ from backend.errors import (
     IndexingBusy,
     InvalidSource,
     ModelUnavailable,
+    SearchError,
     UnknownCollection,
     WorkspaceClosed,
 )
 from backend.indexer import OnProgress
 from backend.ingestion.collection import Manifest, Opened, open_sources
 from backend.pipeline import SearchPipeline
+from backend.providers.serving import Serving
 from backend.query import make_query, values
 from backend.store.protocol import ChunkStore
 from backend.types import (
@@ -83,7 +89,6 @@ class Workspace:
         self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
         self._models: Models | None = None
         self._failed: tuple[float, Models] | None = None
-        self._agreed: dict[str, IndexIdentity] = {}
         self._loading = threading.RLock()
         self._indexing: set[str] = set()
 
@@ -105,7 +110,7 @@ class Workspace:
                 store.close()
             self._stores.clear()
             if self._models is not None:
-                self._models.reranker.close()
+                self._models.close()
                 self._models = None
             self._close_failed()
             _owner_file(self.settings.data_dir).unlink(missing_ok=True)
@@ -219,14 +224,57 @@ class Workspace:
         *_, response = self.stream(query)
         return response
 
-    def stream(self, query: Query) -> Iterator[SearchResponse]:
+    def connect(
+        self,
+        collection: str,
+        *,
+        embedder: Serving | None = None,
+        reranker: str = "",
+        reranking: Serving | None = None,
+    ) -> Models:
+        """Models for `stream` of which some are served by providers, such as one visitor chose.
+
+        Args:
+            collection: What is to be searched: it decides which embedding model must answer.
+            embedder: Who serves that model; None takes what is configured.
+            reranker: A reranker's id in the catalogue, or its provider's name for it.
+            reranking: Who serves it; None takes what is configured.
+
+        Returns:
+            To be given up with `disconnect`.
+
+        Raises:
+            UnknownCollection: The collection has not been indexed.
+            IdentityMismatch: The provider's model gives other vectors than the collection's.
+            ProviderError: A provider cannot be reached or refuses.
+        """
+        identity = self._open(collection)[1]
+        models = replace(self._load_what_can_be(), agreed={})
+        if embedder is not None:
+            card = configured_catalogue(self.settings).card(identity.model, kind="embedding")
+            models = replace(models, embedder=remote_embedder(card, embedder, self.settings))
+            try:
+                take_probe(models.embedder)  # Whoever connects wants to know now.
+                self._check_space(collection, identity, models)
+            except SearchError:
+                models.disconnect()
+                raise
+        if reranking is not None:
+            models = replace(models, scorer=remote_scorer(reranker, reranking, self.settings))
+        return models
+
+    def stream(self, query: Query, models: Models | None = None) -> Iterator[SearchResponse]:
         """Answer with first-stage hits at once, then with the final order.
+
+        Args:
+            query: What is asked.
+            models: Who answers; None takes what is configured.
 
         Raises:
             UnknownCollection: The collection has not been indexed.
             IdentityMismatch: It was indexed with another model than is configured.
         """
-        yield from self._pipeline(query.collection).stream(query)
+        yield from self._pipeline(query.collection, models).stream(query)
 
     def collections(self) -> list[CollectionInfo]:
         """What can be searched, by name."""
@@ -247,10 +295,16 @@ class Workspace:
             info = self._catalog.record(manifest.name).info
         except (UnknownCollection, IndexDamaged):
             return False
+        made, configured = info.identity, configured_identity(self.settings, self.load().embedder)
+        if "endpoint" in (made.document_precision, configured.document_precision):
+            # The same model in another place: what it embedded there need not be embedded again.
+            configured = replace(
+                configured, revision=made.revision, document_precision=made.document_precision
+            )
         return (
             tuple(summary.source for summary in info.sources) == manifest.sources
             and not any(summary.note for summary in info.sources)
-            and info.identity == configured_identity(self.settings, self.load().embedder)
+            and made == configured
         )
 
     def _index(self, manifest: Manifest, on_progress: OnProgress) -> IndexReport:
@@ -310,10 +364,10 @@ class Workspace:
         downloads = self.settings.data_dir / "downloads"
         return open_sources(specs, downloads=downloads, on_fetched=fetched)
 
-    def _pipeline(self, collection: str) -> SearchPipeline:
+    def _pipeline(self, collection: str, models: Models | None) -> SearchPipeline:
         store, identity = self._open(collection)
-        models = self._load_what_can_be()
-        if self._agreed.get(collection) is not identity:
+        models = models or self._load_what_can_be()
+        if models.agreed.get(collection) is not identity:
             self._check_space(collection, identity, models)
         return build_pipeline(models, store, identity)
 
@@ -330,7 +384,7 @@ class Workspace:
         except ModelUnavailable:
             return  # Nothing is compared with these vectors now.
         check_space(collection, identity, replace(configured, probe=probe))
-        self._agreed[collection] = identity
+        models.agreed[collection] = identity
 
     def _load_what_can_be(self) -> Models:
         """The models; without the embedding model, if that cannot be had now."""
@@ -340,16 +394,18 @@ class Workspace:
                     return self.load()
                 except ModelUnavailable as exc:
                     stand_in = UnavailableEmbedder(embedding_card(self.settings), exc)
-                    reranker = self._failed[1].reranker if self._failed else None
-                    models = Models(
-                        embedder=stand_in, reranker=reranker or load_reranker(self.settings)
-                    )
+                    if self._failed is not None:
+                        models = replace(self._failed[1], embedder=stand_in)
+                    else:
+                        reranker = load_reranker(self.settings)
+                        scorer = load_scorer(self.settings, reranker)
+                        models = Models(embedder=stand_in, reranker=reranker, scorer=scorer)
                     self._failed = (time.monotonic(), models)
             return self._models or self._failed[1]
 
     def _close_failed(self) -> None:
         if self._failed is not None:
-            self._failed[1].reranker.close()
+            self._failed[1].close()
             self._failed = None
 
     def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:

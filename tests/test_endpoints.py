@@ -14,6 +14,7 @@ from samples import chunk
 
 from backend.embedding.endpoint import EmbeddingEndpoint
 from backend.errors import AnswerInvalid, ProviderUnavailable, RequestTooLarge
+from backend.models.catalogue import ModelCard
 from backend.providers.client import ProviderClient
 from backend.reranking.endpoint import RerankEndpoint
 from backend.reranking.listwise import STEP, WINDOW, ListwiseEndpoint, parse_order, prompt
@@ -48,16 +49,26 @@ def changed(change: Callable[[dict], object]) -> Callable[[Asked], Answer]:
 
 # Embedding
 
+CARD = ModelCard(
+    id="acme/embed-1",
+    kind="embedding",
+    architecture="bert",
+    licence="MIT",
+    parameters=1,
+    max_tokens=512,
+    dimension=DIMENSION,
+    query_prefix="query: ",
+    document_prefix="doc: ",
+)
+
 
 @pytest.fixture
 def embedder(client: ProviderClient) -> EmbeddingEndpoint:
     return EmbeddingEndpoint(
         client,
         path="/embeddings",
-        model="acme/embed",
-        dimension=DIMENSION,
-        query_prefix="query: ",
-        document_prefix="doc: ",
+        card=CARD,
+        served_as="acme/embed",
         max_inputs=4,
         max_chars=200,
     )

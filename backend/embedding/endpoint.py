@@ -10,11 +10,14 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat
 
 from backend.errors import AnswerInvalid, RequestTooLarge
+from backend.models.catalogue import ModelCard
 from backend.providers.client import ProviderClient
 from backend.types import FloatArray
 
 PARALLEL = 4
 """Batches of documents under way at once."""
+DOCUMENTS_S = 120.0
+"""Seconds for a batch of documents: nobody waits for a page meanwhile, and a CPU may serve it."""
 _BYTES_PER_NUMBER = 40
 """Of JSON: sign, 17 digits, exponent, comma, and indentation by those that pretty-print."""
 _BYTES_AROUND = 65_536
@@ -35,9 +38,8 @@ class EmbeddingEndpoint:
     Args:
         client: Reaches the provider.
         path: Where it embeds, below its base URL.
-        model: What the provider calls the model.
-        dimension: Numbers in a vector.
-        query_prefix, document_prefix: What the model wants before each text.
+        card: The model that it is to be.
+        served_as: What the provider calls it.
         max_inputs, max_chars: What one request may hold; a single longer text is still sent.
     """
 
@@ -46,17 +48,31 @@ class EmbeddingEndpoint:
         client: ProviderClient,
         *,
         path: str,
-        model: str,
-        dimension: int,
-        query_prefix: str = "",
-        document_prefix: str = "",
+        card: ModelCard,
+        served_as: str,
         max_inputs: int,
         max_chars: int,
     ) -> None:
-        self._client, self._path, self._model = client, path, model
-        self._dimension = dimension
-        self._query_prefix, self._document_prefix = query_prefix, document_prefix
+        self._client, self._path, self._model = client, path, served_as
+        self._card, self._dimension = card, card.dimension
         self._max_inputs, self._max_chars = max_inputs, max_chars
+
+    @property
+    def card(self) -> ModelCard:
+        """The model."""
+        return self._card
+
+    @property
+    def revision(self) -> str:
+        """Nobody tells which weights a provider runs; the probe does."""
+        return ""
+
+    @property
+    def query_precision(self) -> str:
+        """The provider decides."""
+        return "endpoint"
+
+    document_precision = query_precision
 
     def embed_query(self, text: str) -> FloatArray:
         """Embed a query; unit norm, shape (dimension,).
@@ -64,7 +80,7 @@ class EmbeddingEndpoint:
         Raises:
             ProviderError: The provider cannot be reached, refuses, or answers wrongly.
         """
-        vector: FloatArray = self._embed([self._query_prefix + text])[0]
+        vector: FloatArray = self._embed([self._card.query_prefix + text])[0]
         return vector
 
     def embed_documents(self, texts: Sequence[str]) -> FloatArray:
@@ -73,7 +89,8 @@ class EmbeddingEndpoint:
         Raises:
             ProviderError: The provider cannot be reached, refuses, or answers wrongly.
         """
-        batches = list(self._batches([self._document_prefix + text for text in texts]))
+        prefix = self._card.document_prefix
+        batches = list(self._batches([prefix + text for text in texts]))
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="embed") as pool:
             parts = list(pool.map(self._embed_splitting, batches))
         return np.concatenate([np.empty((0, self._dimension), np.float32), *parts])
@@ -100,7 +117,7 @@ class EmbeddingEndpoint:
     def _embed_splitting(self, texts: Sequence[str]) -> FloatArray:
         """Embed a batch, in halves if the provider finds it too large."""
         try:
-            return self._embed(texts)
+            return self._embed(texts, timeout_s=DOCUMENTS_S)
         except RequestTooLarge:
             if len(texts) == 1:
                 raise
@@ -108,13 +125,14 @@ class EmbeddingEndpoint:
         halves = (texts[:middle], texts[middle:])
         return np.concatenate([self._embed_splitting(half) for half in halves])
 
-    def _embed(self, texts: Sequence[str]) -> FloatArray:
+    def _embed(self, texts: Sequence[str], *, timeout_s: float | None = None) -> FloatArray:
         numbers = len(texts) * self._dimension
         answer = self._client.post(
             self._path,
             {"model": self._model, "input": list(texts), "encoding_format": "float"},
             _Embeddings,
             limit_bytes=_BYTES_AROUND + _BYTES_PER_NUMBER * numbers,
+            timeout_s=timeout_s,
         )
         return self._checked(answer.data, count=len(texts))
 

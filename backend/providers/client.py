@@ -81,9 +81,9 @@ class ProviderClient:
 
     Args:
         url: The base URL.
-        label: What messages call the provider.
+        label: What messages call the provider; empty names its host.
         key: Sent as a bearer token, never in a URL, and kept out of messages and logs.
-        timeout_s: Seconds for one call in all, its retries included.
+        timeout_s: Seconds for one call in all, its retries included, unless it says otherwise.
         restricted: Whether the URL comes from a visitor: then it must be public (`address.py`).
         allowed: Hosts that are exempt from that.
         resolve: Finds the addresses of a name, for restricted URLs.
@@ -98,7 +98,7 @@ class ProviderClient:
         self,
         url: str,
         *,
-        label: str,
+        label: str = "",
         key: SecretStr | None = None,
         timeout_s: float = 30.0,
         restricted: bool = False,
@@ -106,9 +106,9 @@ class ProviderClient:
         resolve: Resolve = resolve,
         verify: ssl.SSLContext | None = None,
     ) -> None:
-        self.label = label
         self._base = base_url(url)
-        self._key = _checked_key(key, label)
+        self.label = label or f"The provider at {self._base.host}"
+        self._key = _checked_key(key, self.label)
         self._auth = _Bearer(self._key) if self._key is not None else None
         self._timeout_s = timeout_s
         self._breaker = CircuitBreaker()
@@ -159,7 +159,7 @@ class ProviderClient:
                 f"{self.label} failed several times and is left alone for {wait_s:.0f} s.",
                 fix="Wait, or choose another provider or the local model.",
             )
-        total_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        total_s = self._timeout_s if timeout_s is None else timeout_s
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         try:
             raw = _on_loop(self._deliver(path, content, limit_bytes, total_s))
@@ -185,7 +185,9 @@ class ProviderClient:
             reraise=True,
         )
         try:
-            return await asyncio.wait_for(retrying(self._once, path, content, limit), total_s)
+            return await asyncio.wait_for(
+                retrying(self._once, path, content, limit, total_s), total_s
+            )
         except asyncio.TimeoutError:
             raise ProviderUnavailable(
                 f"{self.label} did not answer within {total_s:g} s.",
@@ -194,9 +196,9 @@ class ProviderClient:
         except _TryAgain as exc:
             raise exc.error from None
 
-    async def _once(self, path: str, content: bytes, limit: int) -> bytes:
+    async def _once(self, path: str, content: bytes, limit: int, total_s: float) -> bytes:
         url = self._base.copy_with(path=self._base.path + path)
-        timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_S)
+        timeout = httpx.Timeout(total_s, connect=min(CONNECT_S, total_s))
         try:
             async with self._http.stream(
                 "POST", url, content=content, headers=HEADERS, auth=self._auth, timeout=timeout

@@ -9,6 +9,18 @@ from typing import Literal
 
 RerankForm = Literal["documents", "texts"]
 ScoreScale = Literal["probability", "logit"]
+ProviderName = Literal[
+    "together",
+    "openai",
+    "cohere",
+    "jina",
+    "ollama",
+    "llamacpp",
+    "vllm",
+    "tei",
+    "infinity",
+    "custom",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +46,7 @@ class Preset:
     needs_key: bool = False
 
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
+PRESETS: Mapping[ProviderName, Preset] = MappingProxyType(
     {
         "together": Preset(
             label="Together AI", base_url="https://api.together.xyz/v1", needs_key=True
