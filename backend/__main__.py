@@ -1,4 +1,4 @@
-"""The command line: `python -m backend index | search | status`."""
+"""The command line: `python -m backend index | search | evaluate | status`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -17,6 +18,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from backend.catalog import Catalog
 from backend.config import load_settings
 from backend.errors import SearchError
+from backend.evaluation.experiment import EvaluationProgress
+from backend.evaluation.plot import to_svg
+from backend.evaluation.report import Evaluation, to_json, to_markdown
 from backend.types import CollectionInfo, IndexProgress, SearchResponse
 from backend.workspace import Workspace, folder_owner
 
@@ -36,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         logger.remove()
         logger.add(sys.stderr, level=max(settings.log_level, "WARNING", key=_severity))
-        run = {"index": _index, "search": _search, "status": _status}[arguments.command]
+        commands = {"index": _index, "search": _search, "evaluate": _evaluate, "status": _status}
+        run = commands[arguments.command]
         run(arguments)
     except SearchError as exc:
         if arguments.json:
@@ -93,6 +98,33 @@ def _search(arguments: argparse.Namespace) -> None:
         print(json.dumps(_response_json(response), ensure_ascii=False))
     else:
         _print_response(response)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
+        found = workspace.evaluate(
+            arguments.collection,
+            labels=arguments.queries,
+            quantization=arguments.quantization,
+            seed=arguments.seed,
+            on_progress=bar.show_evaluation,
+        )
+    if arguments.out is not None:
+        _save(found, arguments.out)
+    print(to_json(found) if arguments.json else to_markdown(found))
+
+
+def _save(found: Evaluation, folder: Path) -> None:
+    files = {"json": to_json(found), "md": to_markdown(found), "svg": to_svg(found)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix, text in files.items():
+            (folder / f"evaluation.{suffix}").write_text(text, "utf-8")
+    except (OSError, ValueError) as exc:
+        raise SearchError(
+            f"The report cannot be written to {str(folder)!r}: {exc}.",
+            fix="Name a folder that can be written.",
+        ) from exc
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -184,9 +216,26 @@ class _Bar:
             detail=detail,
         )
 
+    def show_evaluation(self, progress: EvaluationProgress) -> None:
+        """Draw how many searches of an evaluation are done."""
+        self._progress.update(
+            self._task,
+            description="Evaluating",
+            total=progress.total,
+            completed=progress.done,
+            detail=f"{progress.done:,} of {progress.total:,} searches, {progress.message}",
+        )
+
 
 def _severity(level: str) -> int:
     return logger.level(level).no
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise ValueError
+    return seed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -214,8 +263,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--candidates", type=int, help="first-stage hits to rerank, 1 to 100")
     search.add_argument("--budget-ms", type=float, help="milliseconds after which reranking stops")
+    evaluate = commands.add_parser(
+        "evaluate", help="measure the rankings on labelled queries; nothing: the default collection"
+    )
+    evaluate.add_argument("--collection", help="what is searched")
+    evaluate.add_argument("--queries", help="JSONL file of spans, or a BEIR folder")
+    evaluate.add_argument("--out", type=Path, help="folder for the report: JSON, Markdown, SVG")
+    evaluate.add_argument(
+        "--quantization",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare the quantization modes too",
+    )
+    evaluate.add_argument("--seed", type=_seed, default=0, help="of the bootstrap intervals")
     status = commands.add_parser("status", help="show the data folder's collections")
-    for command in (index, search, status):
+    for command in (index, search, evaluate, status):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

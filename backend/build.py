@@ -36,6 +36,8 @@ from backend.types import FloatArray, Fusion, IndexIdentity, PairScores, ScoredC
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_MANIFEST = ASSETS / "corpora" / "qdrant_ecosystem.toml"
 RERANKER = ASSETS / "models" / "reranker"
+LABELS = ASSETS / "labels"
+"""Labelled sets that ship, each named for its collection."""
 
 
 @dataclass(frozen=True)

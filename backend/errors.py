@@ -93,3 +93,7 @@ class AnswerInvalid(ProviderError):
 
 class AddressRefused(ProviderError):
     """A base URL may not be called: not https, not public, or not an address at all."""
+
+
+class InvalidLabels(SearchError):
+    """A labelled set cannot be read, or does not fit the collection."""

@@ -8,14 +8,17 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
+from backend.bench import Bench
 from backend.build import (
     DEFAULT_MANIFEST,
+    LABELS,
     EdgeStores,
     Models,
     UnavailableEmbedder,
@@ -38,12 +41,17 @@ from backend.errors import (
     DataFolderUnusable,
     IndexDamaged,
     IndexingBusy,
+    InvalidLabels,
     InvalidSource,
     ModelUnavailable,
     SearchError,
     UnknownCollection,
     WorkspaceClosed,
 )
+from backend.evaluation.experiment import OnProgress as OnEvaluation
+from backend.evaluation.experiment import evaluate
+from backend.evaluation.labels import read_labels
+from backend.evaluation.report import Evaluation
 from backend.indexer import OnProgress
 from backend.ingestion.collection import Manifest, Opened, open_sources
 from backend.pipeline import SearchPipeline
@@ -276,6 +284,62 @@ class Workspace:
         """
         yield from self._pipeline(query.collection, models).stream(query)
 
+    def evaluate(
+        self,
+        collection: str | None = None,
+        *,
+        labels: str | Path | None = None,
+        quantization: bool = True,
+        seed: int = 0,
+        on_progress: OnEvaluation = lambda progress: None,
+    ) -> Evaluation:
+        """Measure how well each way of searching ranks what answers labelled queries.
+
+        Args:
+            collection: What is searched; None is the default collection.
+            labels: A JSONL file of spans or a BEIR folder; None takes the set that ships with the
+                collection.
+            quantization: Whether to compare the quantization modes too, in copies of the index.
+            seed: Decides the bootstrap's resamples.
+            on_progress: Called before each search; what it raises ends the evaluation.
+
+        Raises:
+            InvalidLabels: The labels cannot be read, or none of them lies in the collection.
+            UnknownCollection: The collection has not been indexed.
+            IdentityMismatch: It was indexed with another model than is configured.
+            ModelUnavailable: A model cannot be had.
+        """
+        collection = collection or DEFAULT_COLLECTION
+        judged = read_labels(self.labels(collection) if labels is None else Path(labels))
+        store, identity = self._open(collection)
+        models = self.load()
+        self._check_space(collection, identity, models)
+        with closing(Bench(self.settings, models, store, identity)) as bench:
+            return evaluate(
+                bench,
+                judged,
+                collection=collection,
+                identity=identity,
+                scratch=_evaluations(self.settings.data_dir),
+                quantization=quantization,
+                seed=seed,
+                on_progress=on_progress,
+            )
+
+    def labels(self, collection: str) -> Path:
+        """The labelled set that ships with a collection.
+
+        Raises:
+            InvalidLabels: None does.
+        """
+        for path in LABELS.glob("*.jsonl"):
+            if path.stem == collection:
+                return path
+        raise InvalidLabels(
+            f"No labelled set ships with {collection!r}.",
+            fix="Name a JSONL file of spans or a BEIR folder.",
+        )
+
     def collections(self) -> list[CollectionInfo]:
         """What can be searched, by name."""
         return self._catalog.infos()
@@ -445,8 +509,13 @@ def folder_owner(data_dir: Path) -> dict[str, object] | None:
 
 def _sweep(data_dir: Path) -> None:
     """Remove what a process that was killed left half made; nobody else is here to need it."""
-    for leftover in data_dir.glob("downloads/tmp*"):
+    for leftover in (*data_dir.glob("downloads/tmp*"), _evaluations(data_dir)):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _evaluations(data_dir: Path) -> Path:
+    """Indexes that live only while an evaluation measures them."""
+    return data_dir / "evaluations"
 
 
 def _owner_file(data_dir: Path) -> Path:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import get_args
 
 import qdrant_edge as qe
 
 from backend.types import QuantizationMode
 
+BITS: Mapping[QuantizationMode, float] = {
+    "none": 32,
+    "scalar": 8,
+    "turbo4": 4,
+    "binary+scalar": 1,
+    "binary": 1,
+}
+"""Size of a dimension in memory, the finest mode first."""
 MODES: tuple[QuantizationMode, ...] = get_args(QuantizationMode)
 
 

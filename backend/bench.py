@@ -1,0 +1,83 @@
+"""What an evaluation compares: the ways of searching one open index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from backend.build import EdgeStores, Models, build_pipeline, configured_fusion, load_reranker
+from backend.config import Settings
+from backend.evaluation.experiment import System
+from backend.evaluation.measures import DEPTH
+from backend.pipeline import SearchPipeline
+from backend.query import MAX_BUDGET_MS, make_query
+from backend.store.protocol import ChunkStore
+from backend.store.quantization import BITS
+from backend.timing import Step
+from backend.types import IndexIdentity, QuantizationMode, Query
+
+SHOWN = 10
+"""Hits that users ask for unless they say otherwise."""
+BM25_ONLY = 1000.0
+"""Cosine per point of BM25: a thousand leave the cosine without a say."""
+
+
+class Bench:
+    """Makes the systems and indexes of an evaluation.
+
+    Its reranker is one of its own, whose memory of scores begins empty, so that times are true.
+    """
+
+    modes: Mapping[QuantizationMode, float] = BITS
+
+    def __init__(
+        self, settings: Settings, models: Models, store: ChunkStore, identity: IndexIdentity
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._fusion = configured_fusion(settings)
+        self._models = replace(models, reranker=load_reranker(settings))
+        self._embed = cache(build_pipeline(self._models, store, identity).embed)
+        self.store = store
+
+    def close(self) -> None:
+        """Give back the reranker's threads."""
+        self._models.reranker.close()
+
+    def query(self, text: str, *, rerank: bool) -> Query:
+        """A query as users ask it, without a limit of time, and with `DEPTH` hits of the first
+        stage if that is all."""
+        return make_query(
+            text,
+            collection="",
+            settings=self._settings,
+            top_k=SHOWN if rerank else DEPTH,
+            rerank=rerank,
+            budget_ms=MAX_BUDGET_MS,
+        )
+
+    def systems(self) -> Sequence[System]:
+        """What to compare, each one a step beyond the one before."""
+        bm25 = self.store.searched_with(fusion=replace(self._fusion, bm25_weight=BM25_ONLY))
+        hybrid = self.pipeline(self.store)
+        return [
+            System(name="dense", pipeline=self.pipeline(self.dense_only(self.store))),
+            System(name="BM25", pipeline=self.pipeline(bm25)),
+            System(name="hybrid", pipeline=hybrid),
+            System(name="+ reranker", pipeline=hybrid, rerank=True),
+        ]
+
+    def copy(self, folder: Path, mode: QuantizationMode) -> ChunkStore:
+        """Make an empty index with another quantization."""
+        return EdgeStores(self._settings.model_copy(update={"quantization": mode})).create(folder)
+
+    def pipeline(self, store: ChunkStore) -> SearchPipeline:
+        """A search over such an index; each query is embedded once for all of them."""
+        pipeline = build_pipeline(self._models, store, self._identity)
+        return replace(pipeline, embed=Step("embed", self._embed))
+
+    def dense_only(self, store: ChunkStore) -> ChunkStore:
+        """Such an index, searched by vectors alone."""
+        return store.searched_with(fusion=replace(self._fusion, bm25_weight=0.0))
