@@ -183,7 +183,7 @@ def _judgements(path: Path) -> tuple[dict[str, dict[str, Target]], Counter[str]]
             grade = float(score)
         except ValueError:
             grade = -1.5
-        if grade != int(grade) or grade > MAX_GRADE:
+        if not grade.is_integer() or grade > MAX_GRADE:
             _refuse(f"{where}: the score is {score!r}.", f"Scores are whole, up to {MAX_GRADE}.")
         if document in judged.get(query, {}):
             _refuse(f"{where}: {document!r} is judged twice for {query!r}.", "Keep one of them.")
