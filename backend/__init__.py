@@ -1,6 +1,6 @@
 """Two-stage search over code and documentation.
 
-QUERY  text ─► embed ─► retrieve (dense + BM25, fused, in Qdrant) ─► rerank ─► answer
+QUERY  text ─► embed ─► retrieve (dense + BM25, fused, in Qdrant) ─► rank ─► rerank ─► answer
 INDEX  source ─► files ─► chunks ─► vectors + BM25 ─► Qdrant collection (quantized)
 
 from backend import Workspace

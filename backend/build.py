@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from backend.providers.client import ProviderClient
 from backend.providers.presets import Preset
 from backend.providers.serving import Serving
 from backend.ranking.fusion import LIST_DEPTH
+from backend.ranking.stage import RANKED, Rank
 from backend.reranking.cross_encoder import CrossEncoder, tokens_form
 from backend.reranking.endpoint import RerankEndpoint
 from backend.reranking.listwise import ListwiseEndpoint
@@ -294,11 +295,25 @@ def build_indexer(settings: Settings, models: Models, catalog: Catalog) -> Index
     )
 
 
-def build_pipeline(models: Models, store: ChunkStore, identity: IndexIdentity) -> SearchPipeline:
-    """The QUERY flow over one open index."""
+def build_pipeline(
+    models: Models,
+    store: ChunkStore,
+    identity: IndexIdentity,
+    *,
+    without_signals: Iterable[str] = (),
+) -> SearchPipeline:
+    """The QUERY flow over one open index.
+
+    Args:
+        models: Embed the query and rerank.
+        store: The index.
+        identity: What the index was made with.
+        without_signals: Names of ranking signals to leave out (`ranking.stage.SIGNAL_NAMES`).
+    """
     return SearchPipeline(
-        embed=EmbedQuery(models.embedder),
+        embed=EmbedQuery(models.embedder, limit=RANKED),
         retrieve=Step("retrieve", store.search),
+        rank=Rank(bm25.stem).without(without_signals),
         rerank=Rerank(models.scorer, tokens_stored=identity.tokens == tokens_form(RERANKER)),
         unreranked=first_stage_order,
         identity=identity,

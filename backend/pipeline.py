@@ -1,4 +1,4 @@
-"""QUERY: text → embed → retrieve → rerank → answer."""
+"""QUERY: text → embed → retrieve → rank → rerank → answer."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class SearchPipeline:
 
     embed: Stage[Query, Located]
     retrieve: Stage[Located, Sequence[ScoredChunk]]
+    rank: Stage[Candidates, Candidates]
     rerank: Stage[Candidates, Reranked]
     unreranked: Callable[[Sequence[ScoredChunk]], Reranked]
     identity: IndexIdentity
@@ -41,13 +42,13 @@ class SearchPipeline:
         clock = StageClock()
         located = clock.run(self.embed, query)
         found = clock.run(self.retrieve, located)
-        first = self.unreranked(found)
+        ranked = clock.run(self.rank, Candidates(query=query, found=found))
+        first = self.unreranked(ranked.found)
         if not query.rerank or not found:
             yield self._response(query, located, first, clock)
             return
         yield self._response(query, located, first, clock, pending=True)
-        ranked = clock.run(self.rerank, Candidates(query=query, found=found))
-        yield self._response(query, located, ranked, clock)
+        yield self._response(query, located, clock.run(self.rerank, ranked), clock)
 
     def _response(
         self,

@@ -129,6 +129,15 @@ class ScoredChunk:
     score: float
     tokens: bytes = b""
     """The passage as the reranker's tokenizer wrote it when it was indexed; may be empty."""
+    fused_rank: int = 0
+    """1-based place in the order of retrieval; 0 before that is known."""
+    signals: Mapping[str, float] = field(default_factory=dict)
+    """What each ranking signal added to the fused score; those that added nothing are left out."""
+
+    @property
+    def fused_score(self) -> float:
+        """The score that retrieval gave: dense + BM25."""
+        return self.score - sum(self.signals.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -154,7 +163,13 @@ class Hit:
     first_rank: int
     """1-based place in the first stage's order."""
     first_score: float
-    """The first stage's fused score."""
+    """The first stage's score: the fused score and what the signals added to it."""
+    fused_rank: int
+    """1-based place in the order of retrieval, before the signals."""
+    fused_score: float
+    """What retrieval gave: dense + BM25."""
+    signals: Mapping[str, float]
+    """What each ranking signal added; those that added nothing are left out."""
     rerank_score: float | None
     """The reranker's score, in its own unit; None when this candidate was not scored."""
 
@@ -166,7 +181,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """What stage one hands to stage two: its hits, best first."""
+    """The hits of a stage, best first, with the query that they are to answer."""
 
     query: Query
     found: Sequence[ScoredChunk]

@@ -14,7 +14,12 @@ from ui.ranking import Movement, movement, ranking
 
 FOLD_LINES = 20
 """Lines of a hit that are shown before "show all"."""
-_STAGES = {"embed": "Embed query", "retrieve": "Retrieve", "rerank": "Rerank"}
+_STAGES = {
+    "embed": "Embed query",
+    "retrieve": "Retrieve",
+    "rank": "Signals",
+    "rerank": "Rerank",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import qdrant_edge as qe
@@ -55,6 +56,13 @@ def terms(text: str) -> Iterator[str]:
 def query_vector(text: str) -> SparseVector:
     """Encode a query: each distinct term weighs 1."""
     return _plain(_MODEL.embed_query(" ".join(terms(text))))
+
+
+@lru_cache(maxsize=100_000)
+def stem(word: str) -> int | None:
+    """The term that a plain word in lower case counts as, or None for a stop word."""
+    found = _MODEL.embed_query(word).indices
+    return found[0] if found else None
 
 
 def document_vector(chunk: Chunk) -> SparseVector:

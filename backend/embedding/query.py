@@ -32,6 +32,8 @@ class EmbedQuery:
     """
 
     model: QueryEmbedder
+    limit: int
+    """Chunks to retrieve."""
     name: str = "embed"
 
     def __call__(self, query: Query, /) -> Located:
@@ -46,5 +48,5 @@ class EmbedQuery:
             degraded=degraded,
             sparse=query_vector(query.text),
             filters=query.filters,
-            limit=max(query.top_k, query.candidates),
+            limit=self.limit,
         )

@@ -76,6 +76,9 @@ def _ordered(
             rank=rank,
             first_rank=i + 1,
             first_score=found[i].score,
+            fused_rank=found[i].fused_rank,
+            fused_score=found[i].fused_score,
+            signals=found[i].signals,
             rerank_score=scores[i],
         )
         for rank, i in enumerate(order, start=1)

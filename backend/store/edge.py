@@ -205,11 +205,16 @@ class EdgeStore:
             prefetches=lists,
             query=qe.Formula(fused, defaults={"$score[0]": 0.0, "$score[1]": 0.0}),
             limit=located.limit,
-            with_payload=True,
         )
         with self._access.shared():
-            points = self._shard.query(request)
-        return [_scored(point) for point in points]
+            scores = {point.id: point.score for point in self._shard.query(request)}
+            # By id the engine reads what the hits hold in half the time that a query takes for it.
+            records = self._shard.retrieve(list(scores), with_payload=True, with_vector=False)
+        found = {record.id: _chunk(record) for record in records}
+        return [
+            ScoredChunk(chunk=found[id][0], score=score, tokens=found[id][1])
+            for id, score in scores.items()
+        ]
 
     def searched_with(
         self, *, fusion: Fusion | None = None, rescore: bool | None = None
@@ -322,12 +327,7 @@ def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
     return fields | {_TOKENS: b64encode(tokens).decode()}
 
 
-def _scored(point: qe.ScoredPoint) -> ScoredChunk:
-    chunk, tokens = _chunk(point)
-    return ScoredChunk(chunk=chunk, score=point.score, tokens=tokens)
-
-
-def _chunk(point: qe.ScoredPoint | qe.Record) -> tuple[Chunk, bytes]:
+def _chunk(point: qe.Record) -> tuple[Chunk, bytes]:
     payload = dict(point.payload or {})
     tokens = b64decode(str(payload.pop(_TOKENS)))
     return Chunk(id=ChunkId(str(point.id)), **payload), tokens

@@ -1,0 +1,207 @@
+"""What the place and the name of a chunk say about a query: small signals over the candidates.
+
+A signal gives each candidate a value, mostly between 0 and 1; its weight says what 1 is worth on
+the scale of cosines. `Rank` adds them up, and every hit carries what each of them added.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from backend.ranking.reading import Reading, Stem, parts
+from backend.types import ScoredChunk
+
+
+@dataclass(frozen=True, slots=True)
+class PathWords:
+    """The words of a path, as stems."""
+
+    stem: frozenset[int]
+    """Of the file's name without its endings; of its folder for names such as `index` and `mod`."""
+    folders: frozenset[int]
+    joined: str
+    """The stem's letters without what stands between them."""
+    aside: bool
+    """Whether it is a test, an example, a benchmark, a vendored or a legacy copy."""
+
+
+class Field:
+    """The candidates of a query, as signals see them.
+
+    Args:
+        reading: The query.
+        found: Candidates, best first.
+        stem: What made the reading's stems.
+    """
+
+    def __init__(self, reading: Reading, found: Sequence[ScoredChunk], stem: Stem) -> None:
+        self.reading = reading
+        self.found = found
+        self.stem = stem
+        self.files = [(hit.chunk.source, hit.chunk.path) for hit in found]
+        self.paths = {file: path_words(file[1], stem) for file in set(self.files)}
+
+    @cached_property
+    def rarity(self) -> Mapping[int, float]:
+        """How much each of the query's stems tells about a file, by how few paths hold it."""
+        holders = Counter(
+            stem
+            for words in self.paths.values()
+            for stem in (words.stem | words.folders) & self.reading.stems
+        )
+        return {s: math.log(1 + len(self.paths) / (0.5 + holders[s])) for s in self.reading.stems}
+
+
+Values = Callable[[Field], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A reason to rank a candidate higher or lower."""
+
+    name: str
+    weight: float
+    """What a value of 1 adds to the fused score; negative for a penalty."""
+    reason: str
+    values: Values
+
+
+def file_named(field: Field) -> list[float]:
+    """1 where the query spells all words of the file's stem."""
+    asked, rows = field.reading.stems, field.reading.joined
+    named = {
+        file: float(
+            (bool(words.stem) and words.stem <= asked)
+            or (len(words.joined) > _MIN_JOINED and words.joined in rows)
+        )
+        for file, words in field.paths.items()
+    }
+    return [named[file] for file in field.files]
+
+
+_MIN_JOINED = 4
+"""Letters above which a stem is found in the query's words without the gaps: `ratelimit`."""
+
+
+def path_words_shared(field: Field) -> list[float]:
+    """Share of the query's words, rare ones counting more, that stand in the stem or a folder."""
+    rarity = field.rarity
+    whole = sum(rarity.values()) or 1.0
+    shares = {
+        file: sum(rarity[s] for s in (words.stem | words.folders) & rarity.keys()) / whole
+        for file, words in field.paths.items()
+    }
+    return [shares[file] for file in field.files]
+
+
+def defines_name(field: Field) -> list[float]:
+    """1 where the chunk defines a name that the query spells as code."""
+    wanted = {name[-1].lower() for name in field.reading.names}
+    if not wanted:
+        return [0.0] * len(field.found)
+    return [float(not wanted.isdisjoint(own_names(hit.chunk.symbol))) for hit in field.found]
+
+
+def symbol_words_shared(field: Field) -> list[float]:
+    """Share of the query's words that stand in the names of a piece of code."""
+    asked = field.reading.stems
+    return [
+        0.0
+        if hit.chunk.kind == "section"
+        else len(symbol_words(hit.chunk.symbol, field.stem) & asked) / (len(asked) or 1)
+        for hit in field.found
+    ]
+
+
+def set_aside(field: Field) -> list[float]:
+    """1 for tests, examples, benchmarks, vendored and legacy files, unless the query asks so."""
+    if field.reading.words & _ASKS_ASIDE:
+        return [0.0] * len(field.found)
+    return [float(field.paths[file].aside) for file in field.files]
+
+
+def prose(field: Field) -> list[float]:
+    """1 for a section of a document, unless the query asks for documentation."""
+    if field.reading.words & _ASKS_PROSE:
+        return [0.0] * len(field.found)
+    return [float(hit.chunk.kind == "section") for hit in field.found]
+
+
+SIGNALS: tuple[Signal, ...] = (
+    Signal("file named", 0.08, "the query spells the file's name", file_named),
+    Signal("path words", 0.06, "the query's words stand in the path", path_words_shared),
+    Signal("definition", 0.06, "defines a name that the query spells", defines_name),
+    Signal("symbol words", 0.06, "the query's words stand in the symbol", symbol_words_shared),
+    Signal("aside", -0.10, "a test, an example, a vendored or legacy copy", set_aside),
+    Signal("prose", -0.05, "documentation, where code answers too", prose),
+)
+"""Chosen together on the dev sets and on queries over forty repositories; `benchmarks/ablation.py`
+prints what leaving each of them out costs."""
+
+SAME_FILE = "same file"
+SAME_FILE_WEIGHT = -0.03
+"""For each better hit of the same file, two at most: other files come up, and what a file says in
+several places still can."""
+SAME_FILE_MOST = 2
+
+_ASKS_ASIDE = frozenset(
+    {
+        *("test", "tests", "testing", "tested", "spec", "specs", "fixture", "fixtures"),
+        *("example", "examples", "sample", "samples", "demo", "benchmark", "benchmarks"),
+        *("legacy", "deprecated", "vendored", "changelog", "release", "changed"),
+    }
+)
+_ASKS_PROSE = frozenset(
+    {
+        *("doc", "docs", "documentation", "documented", "readme", "guide", "tutorial", "manual"),
+        *("changelog", "install", "installing", "installation", "licence", "license"),
+    }
+)
+
+_ENTRY = frozenset({"index", "main", "mod", "lib", "init", "package", "readme"})
+_ENDINGS = re.compile(r"\.(test|spec|d|min|stories|g|pb)$")
+_ASIDE = re.compile(
+    r"(^|/)(tests?|testing|specs?|__tests__|testdata|fixtures?|examples?|samples?|demos?|benchmarks?"
+    r"|bench|vendor|vendored|third_party|_vendor|legacy|deprecated|compat)(/|$)"
+    r"|(^|/)(test_[^/]*|conftest\.py|(deprecated|compat|legacy)\.[a-z]+)$"
+    r"|[._-](test|tests|spec|bench)\.[a-z]+$|Tests?\.(java|kt|cs|swift|php|scala)$"
+    r"|Spec\.(scala|hs|kt)$|(^|/)(change(s|log)|history|news|releases?)[^/]*$",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=50_000)
+def path_words(path: str, stem: Stem) -> PathWords:
+    """Read a path."""
+    *folders, name = path.split("/")
+    name = _ENDINGS.sub("", name.rpartition(".")[0] or name)
+    if name.strip("_").lower() in _ENTRY and folders:
+        name = folders[-1]
+    words = parts(name)
+    return PathWords(
+        stem=_stems(words, stem),
+        folders=_stems((part for folder in folders[-3:] for part in parts(folder)), stem),
+        joined="".join(words),
+        aside=_ASIDE.search(path) is not None,
+    )
+
+
+def _stems(words: Iterable[str], stem: Stem) -> frozenset[int]:
+    return frozenset(found for word in words if (found := stem(word)) is not None)
+
+
+@lru_cache(maxsize=50_000)
+def symbol_words(symbol: str, stem: Stem) -> frozenset[int]:
+    """The stems of all words in a symbol path."""
+    return _stems(parts(symbol), stem)
+
+
+@lru_cache(maxsize=50_000)
+def own_names(symbol: str) -> frozenset[str]:
+    """The names that a chunk defines, in lower case, without what they stand in."""
+    return frozenset(re.split(r"\.|::|#", one)[-1].lower() for one in symbol.split(", ") if one)
