@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -181,6 +182,12 @@ def load_settings(**overrides: object) -> Settings:
         raise InvalidSettings(
             f"{name} is not valid: {first['msg']}.", fix="Correct or unset it."
         ) from exc
+
+
+def child_environment(*, without: Sequence[str] = (), **changes: str) -> dict[str, str]:
+    """This process's environment for a program that it starts, less some variables, with others."""
+    kept = {name: value for name, value in os.environ.items() if name not in without}
+    return {**kept, **changes}
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -45,6 +46,18 @@ def wheel_bytes(files: Mapping[str, str | bytes]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def tar_bytes(files: Mapping[str, str | bytes]) -> bytes:
+    """A tar archive with these members, whatever their names."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 

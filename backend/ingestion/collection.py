@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
 from backend.errors import InvalidSource, SourceUnavailable
 from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.sources.origin import NOWHERE
 from backend.ingestion.sources.packages import Installed
-from backend.ingestion.sources.parse import parse_source
+from backend.ingestion.sources.parse import anchored, parse_source, split_spec, with_options
+from backend.ingestion.sources.repository import fetched_before
 from backend.ingestion.sources.source import Source
 from backend.wheels import parse_requirement
 
@@ -23,6 +26,7 @@ else:
     import tomli as tomllib
 
 _FETCHES = 4  # Fetching waits for the network, not for a core.
+_KEYS = ("name", "description", "sources")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +41,33 @@ class Manifest:
     def load(cls, path: Path) -> Manifest:
         """Read a TOML file with `name`, `description` and a list of `sources`.
 
+        A source is a spec, or a table of its spec as `source` and its options. Paths that are not
+        absolute begin at the manifest's folder.
+
         Raises:
-            InvalidSource: The file is missing, not TOML, or lacks a key.
+            InvalidSource: The file is missing, not TOML, or does not hold just that.
         """
         try:
+            if path.stat().st_size > 1_000_000:
+                raise ValueError("it is larger than 1 MB")
             data = tomllib.loads(path.read_text("utf-8"))
-            return cls(
-                name=str(data["name"]),
-                description=str(data["description"]),
-                sources=tuple(map(str, data["sources"])),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+            unknown = sorted(set(data) - set(_KEYS))
+            if unknown:
+                raise ValueError(f"{unknown[0]!r} is none of its keys")
+            name, description = (_string(data, key) for key in _KEYS[:2])
+            rows = data.get("sources")
+            if not isinstance(rows, list) or not rows:
+                raise ValueError("sources is not a list that names any")
+            specs = [_spec(row, number) for number, row in enumerate(rows, start=1)]
+        except (OSError, ValueError, RecursionError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
             raise InvalidSource(
-                f"The manifest {path} cannot be read: {exc}.",
+                f"The manifest {path} cannot be read: {why}.",
                 fix="It needs name, description and a list of sources.",
             ) from exc
+        folder = path.resolve().parent
+        sources = tuple(anchored(spec, folder) for spec in specs)
+        return cls(name=name, description=description, sources=sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,7 @@ class Missing:
     """Stands for a source that could not be had, so that its absence is on record."""
 
     id: str
+    origin = NOWHERE
 
     @property
     def package(self) -> str:
@@ -79,15 +96,17 @@ class Missing:
 def open_sources(
     specs: Sequence[str], *, downloads: Path, on_fetched: Callable[[str], None]
 ) -> list[Opened]:
-    """Open several sources; a package that cannot be fetched is read from where it is installed.
+    """Open several sources; one that cannot be fetched is replaced by what is here of it.
+
+    That is what an earlier fetch of the same branch brought, or the installed package.
 
     Args:
         specs: As `parse_source` takes them.
-        downloads: Where fetched archives are kept.
+        downloads: Where fetched archives and repositories are kept.
         on_fetched: Called with each source's name when it is there.
 
     Returns:
-        The sources in the order asked for, with a note where one is replaced or missing.
+        The sources in the order asked for, each once, with a note where one is replaced or missing.
 
     Raises:
         InvalidSource: A source is malformed or does not exist.
@@ -99,7 +118,7 @@ def open_sources(
             return Opened(parse_source(spec, downloads=downloads))
         except SourceUnavailable as exc:
             logger.warning("{why}", why=exc)
-            return _installed_instead(spec) or exc
+            return _instead(spec, exc, downloads) or exc
         finally:
             on_fetched(spec)
 
@@ -108,19 +127,46 @@ def open_sources(
     errors = [result for result in results if isinstance(result, SourceUnavailable)]
     if len(errors) == len(specs):
         raise errors[0]
-    return [
+    opened = [
         Opened(Missing(spec), result.message) if isinstance(result, SourceUnavailable) else result
         for spec, result in zip(specs, results, strict=True)
     ]
+    named: dict[str, Opened] = {}
+    for one in opened:
+        named.setdefault(one.source.id, one)
+    return list(named.values())
 
 
-def _installed_instead(spec: str) -> Opened | None:
-    scheme, _, requirement = spec.partition(":")
+def _instead(spec: str, why: SourceUnavailable, downloads: Path) -> Opened | None:
+    scheme, rest = split_spec(spec)
+    if scheme == "git" and (before := fetched_before(rest, downloads)) is not None:
+        return Opened(before, f"{why.message} This is {before.commit[:12]}, fetched earlier.")
     if scheme != "pypi":
         return None
-    source = Installed(parse_requirement(requirement)[0])
+    source = Installed(parse_requirement(rest)[0])
     try:
         installed = source.id.partition(":")[2]
     except SourceUnavailable:
         return None
     return Opened(source, f"{spec} could not be fetched; this is the installed {installed}.")
+
+
+def _string(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {'missing' if value is None else 'not a string'}")
+    return value
+
+
+def _spec(row: object, number: int) -> str:
+    """The spec of a list's entry."""
+    if isinstance(row, str) and row.strip():
+        return row
+    if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+        raise ValueError(f"source {number} is neither a string nor a table with a source")
+    options = {str(key): value for key, value in row.items() if key != "source"}
+    if not all(isinstance(value, str) for value in options.values()):
+        raise ValueError(f"source {number} has an option that is not a string")
+    if options and split_spec(row["source"])[0] != "jsonl":
+        raise ValueError(f"source {number} takes no options")
+    return with_options(row["source"], options)

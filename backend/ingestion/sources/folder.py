@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-import pathspec
-
 from backend.errors import InvalidSource
-from backend.ingestion.files import SKIPPED_FOLDERS, Skipped, SourceFile
+from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.sources.checkout import Checkout, checkout_of
+from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, Scope
+from backend.ingestion.sources.origin import Origin
 from backend.ingestion.sources.source import readable
-
-_IGNORE_FILES = (".gitignore", ".rankscopeignore")
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,18 @@ class Folder:
     """
 
     root: Path
+    _checkout: Checkout = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        try:
-            found = self.root.expanduser().resolve(strict=True)
-        except (OSError, RuntimeError, ValueError) as exc:
-            raise InvalidSource(
-                f"There is no folder {str(self.root)!r}.", fix="Check the path."
-            ) from exc
+        found = existing(self.root, "folder")
         if not found.is_dir():
             raise InvalidSource(f"{found} is not a folder.", fix="Name the folder it lies in.")
         object.__setattr__(self, "root", found)
+        object.__setattr__(self, "_checkout", checkout_of(found))
+
+    @property
+    def origin(self) -> Origin:
+        return self._checkout.origin
 
     @property
     def id(self) -> str:
@@ -46,70 +47,78 @@ class Folder:
         return readable(self.root.name)
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
-        return self._walk(self.root, [], skipped)
+        """Walk the folder; links are not followed."""
+        depths = [self._entries("", Scope(), skipped)]
+        while depths:
+            found = next(depths[-1], None)
+            if found is None:
+                depths.pop()
+            elif isinstance(found, SourceFile):
+                yield found
+            else:
+                depths.append(self._entries(*found, skipped))
 
-    def _walk(
-        self,
-        folder: Path,
-        ignores: list[tuple[Path, pathspec.GitIgnoreSpec]],
-        skipped: Skipped,
-    ) -> Iterator[SourceFile]:
+    def _entries(
+        self, folder: str, scope: Scope, skipped: Skipped
+    ) -> Iterator[SourceFile | tuple[str, Scope]]:
+        """Files of one folder, given as `""` or `a/b/`, and the folders in it with their scope."""
         try:
-            entries = sorted(
-                os.scandir(folder), key=lambda entry: (not _is_folder(entry), entry.name)
-            )
+            with os.scandir(self.root / folder) as found:
+                entries = sorted(found, key=lambda entry: (not _is_folder(entry), entry.name))
         except OSError:
-            skipped.add("unreadable", self._name(folder))
+            skipped.add("unreadable", readable(folder))
             return
-        ignores = ignores + [
-            (folder, pathspec.GitIgnoreSpec.from_lines(_lines(Path(entry.path))))
-            for entry in entries
-            if entry.name in _IGNORE_FILES and entry.is_file(follow_symlinks=False)
-        ]
+        scope = scope.within(
+            folder,
+            [
+                _text(Path(entry.path))
+                for entry in entries  # By name: our own file comes after git's, and overrides it.
+                if entry.name in (GIT_IGNORE, OWN_IGNORE) and entry.is_file(follow_symlinks=False)
+            ],
+        )
         for entry in entries:
-            path = Path(entry.path)
-            name = self._name(path)
-            if entry.is_symlink():
-                skipped.add("symbolic link", name)
-            elif _is_ignored(path, _is_folder(entry), ignores):
-                skipped.add("ignored", name)
+            path = folder + entry.name + ("/" if _is_folder(entry) else "")
+            reason = "symbolic link" if entry.is_symlink() else scope.leaves_out(path)
+            if reason:
+                skipped.add(reason, readable(path))
             elif _is_folder(entry):
-                if entry.name in SKIPPED_FOLDERS:
-                    skipped.add("tool or dependency folder", name)
-                else:
-                    yield from self._walk(path, ignores, skipped)
+                yield path, scope
             elif not entry.is_file(follow_symlinks=False):
-                skipped.add("not a regular file", name)
+                skipped.add("not a regular file", readable(path))
             else:
                 try:
                     size = entry.stat(follow_symlinks=False).st_size
                 except OSError:  # It vanished since the folder was listed.
-                    skipped.add("unreadable", name)
+                    skipped.add("unreadable", readable(path))
                     continue
-                yield SourceFile(name, size, path.read_bytes)
+                yield SourceFile(readable(path), size, partial(self._read, path))
 
-    def _name(self, path: Path) -> str:
-        return readable(path.relative_to(self.root).as_posix())
+    def _read(self, path: str) -> bytes:
+        data = (self.root / path).read_bytes()
+        self._checkout.saw(path, data)
+        return data
+
+
+def existing(path: Path, what: str) -> Path:
+    """The absolute path of something that a user named.
+
+    Raises:
+        InvalidSource: It does not exist.
+    """
+    try:
+        return path.expanduser().resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise InvalidSource(
+            f"There is no {what} {readable(str(path))!r}.", fix="Check the path."
+        ) from exc
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
-def _is_ignored(
-    path: Path, is_folder: bool, ignores: list[tuple[Path, pathspec.GitIgnoreSpec]]
-) -> bool:
-    """The innermost ignore file that says anything about a path decides, as in git."""
-    for base, spec in reversed(ignores):
-        relative = path.relative_to(base).as_posix() + ("/" if is_folder else "")
-        verdict = spec.check_file(relative).include
-        if verdict is not None:
-            return verdict
-    return False
-
-
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", errors="replace").splitlines()
+        return path.read_text("utf-8", errors="replace")
     except OSError:
-        return []
+        return ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.sources.origin import Origin
 
 
 class Source(Protocol):
@@ -19,6 +20,11 @@ class Source(Protocol):
     @property
     def package(self) -> str:
         """The short name that filters use."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """Where the files can be looked at; whole once all of them have been read."""
         ...
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
