@@ -97,3 +97,23 @@ class AddressRefused(ProviderError):
 
 class InvalidLabels(SearchError):
     """A labelled set cannot be read, or does not fit the collection."""
+
+
+class StoreError(SearchError):
+    """The Qdrant server could not be used; the base of all that it can do wrong."""
+
+
+class StoreUnavailable(StoreError):
+    """The Qdrant server is down, overloaded, or did not answer in time."""
+
+
+class StoreKeyRefused(StoreError):
+    """The Qdrant server did not accept the API key, or wants one."""
+
+
+class StoreTooOld(StoreError):
+    """The Qdrant server lacks what this product needs."""
+
+
+class StoreRefused(StoreError):
+    """The Qdrant server does not do what it was asked."""

@@ -1,23 +1,31 @@
-"""What every store does: one suite over the exact oracle and Qdrant Edge in each quantization."""
+"""What every store does: one suite over the exact oracle, Qdrant Edge and a Qdrant server."""
 
 from __future__ import annotations
 
+import os
 import threading
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import qdrant_edge as qe
+from pydantic import SecretStr
+from qdrant_server import Engine, serving
 from samples import chunk
 
 from backend.embedding.bm25 import document_vector, query_vector
 from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged, InvalidVector
+from backend.store.connection import QdrantServer
 from backend.store.edge import EdgeStore
 from backend.store.exact import ExactStore
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import MODES
+from backend.store.server import ServerStore
 from backend.types import Filters, FloatArray, Fusion, Located, Quantization, QuantizationMode
 
 DIMENSION = 64
@@ -73,21 +81,71 @@ def ids(store: ChunkStore, located: Located) -> list[str]:
     return [hit.chunk.id for hit in store.search(located)]
 
 
-@pytest.fixture(params=["exact", *MODES])
-def empty_store(request: pytest.FixtureRequest, tmp_path: Path) -> ChunkStore:
-    if request.param == "exact":
-        return ExactStore(dimension=DIMENSION, fusion=FUSION)
-    return edge(tmp_path / "index", request.param)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    """The server at `QDRANT_URL` (and `QDRANT_API_KEY`), or a stand-in."""
+    url, key = os.environ.get("QDRANT_URL"), os.environ.get("QDRANT_API_KEY")
+    if url:
+        made = QdrantServer(url, key=SecretStr(key) if key else None, timeout_s=30)
+        yield made
+        made.close()
+        return
+    with serving(Engine(tmp_path_factory.mktemp("server"))) as url:
+        made = QdrantServer(url)
+        yield made
+        made.close()
 
 
-@pytest.fixture(scope="module", params=["exact", *MODES])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ChunkStore:
+def on_server(
+    server: QdrantServer,
+    mode: QuantizationMode,
+    name: str,
+    *,
+    dimension: int = DIMENSION,
+    rescore: bool = True,
+) -> ServerStore:
+    quantization = Quantization(mode=mode, rescore=rescore, oversampling=3.0)
+    there = server.ask(lambda client: client.collection_exists(name))
+    make = ServerStore.open if there else ServerStore.create
+    return make(server, name, dimension=dimension, quantization=quantization, fusion=FUSION)
+
+
+@contextmanager
+def made(where: str, server: QdrantServer, folder: Path) -> Iterator[ChunkStore]:
+    """An empty store, such as `exact`, `edge binary` or `server scalar`; gone in the end."""
+    kind, _, mode = where.partition(" ")
+    if kind == "exact":
+        yield ExactStore(dimension=DIMENSION, fusion=FUSION)
+    elif kind == "edge":
+        store = edge(folder / "index", mode)
+        yield store
+        store.close()
+    else:
+        name = f"rankscope-test-{uuid.uuid4().hex[:12]}"
+        yield on_server(server, mode, name)
+        server.ask(lambda client: client.delete_collection(name))
+
+
+IN_PROCESS = ["exact", *(f"edge {mode}" for mode in MODES)]
+EVERYWHERE = [*IN_PROCESS, *(f"server {mode}" for mode in MODES)]
+
+
+@pytest.fixture(params=EVERYWHERE)
+def empty_store(
+    request: pytest.FixtureRequest, server: QdrantServer, tmp_path: Path
+) -> Iterator[ChunkStore]:
+    with made(request.param, server, tmp_path) as store:
+        yield store
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def store(
+    request: pytest.FixtureRequest, server: QdrantServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ChunkStore]:
     """Holds `CHUNKS`; shared, so tests only read it."""
-    made: ChunkStore = ExactStore(dimension=DIMENSION, fusion=FUSION)
-    if request.param != "exact":
-        made = edge(tmp_path_factory.mktemp("edge") / "index", request.param)
-    fill(made)
-    return made
+    with made(request.param, server, tmp_path_factory.mktemp("edge")) as store:
+        fill(store)
+        yield store
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +372,7 @@ def test_a_removed_chunk_can_be_written_again(empty_store: ChunkStore) -> None:
     assert len(empty_store) == len(CHUNKS)
 
 
+@pytest.mark.parametrize("empty_store", IN_PROCESS, indirect=True)
 def test_a_search_sees_a_step_whole_or_not_at_all(empty_store: ChunkStore) -> None:
     """Versions of one file replace one another while others search: no answer mixes two."""
     versions = [
