@@ -619,6 +619,11 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"DATA_DIR": "/x", "THREADS": "3", "QUANTIZATION": "turbo4", "RESCORE": "false"},
         **{"OVERSAMPLING": "2.5", "RERANK": "no", "RERANK_CANDIDATES": "7", "PORT": "81"},
         **{"RERANK_BUDGET_MS": "9", "HOST": "0.0.0.0", "LOG_LEVEL": "DEBUG"},
+        **{"EMBEDDER": "a/b", "EMBEDDER_PRECISION": "int8", "MODELS_FILE": "/m.toml"},
+        **{"EMBEDDER_PROVIDER": "tei", "EMBEDDER_URL": "http://e", "EMBEDDER_KEY": "k1"},
+        **{"EMBEDDER_SERVED_AS": "e", "RERANKER": "c/d", "RERANKER_PROVIDER": "cohere"},
+        **{"RERANKER_URL": "http://r", "RERANKER_KEY": "k2", "RERANKER_SERVED_AS": "r"},
+        **{"PROVIDER_TIMEOUT_S": "7", "PROVIDER_HOSTS": "a.test, b.test"},
     }
     for name, value in given.items():
         environment.setenv(f"RANKSCOPE_{name}", value)
@@ -629,7 +634,13 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"data_dir": Path("/x"), "threads": 3, "quantization": "turbo4", "rescore": False},
         **{"oversampling": 2.5, "rerank": False, "rerank_candidates": 7, "port": 81},
         **{"rerank_budget_ms": 9, "host": "0.0.0.0", "log_level": "DEBUG"},
+        **{"embedder": "a/b", "embedder_precision": "int8", "models_file": Path("/m.toml")},
+        **{"embedder_provider": "tei", "embedder_url": "http://e", "embedder_key": "k1"},
+        **{"embedder_served_as": "e", "reranker": "c/d", "reranker_provider": "cohere"},
+        **{"reranker_url": "http://r", "reranker_key": "k2", "reranker_served_as": "r"},
+        **{"provider_timeout_s": 7, "provider_hosts": "a.test, b.test"},
     )
+    assert settings.allowed_hosts == ("a.test", "b.test")
 
 
 @pytest.mark.parametrize(
