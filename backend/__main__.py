@@ -158,6 +158,8 @@ def _print_response(response: SearchResponse) -> None:
         moved = f"{hit.moved:+d}" if hit.moved else "="
         print(f"{hit.rank:2d} {moved:>3}  {chunk.path}:{chunk.start_line}-{chunk.end_line}")
         print(f"        {chunk.kind} {chunk.symbol}  [{chunk.source}]  score {hit.score:.3f}")
+        if hit.url:
+            print(f"        {hit.url}")
     if not response.hits:
         print("Nothing matches these filters.")
     stages = "  ".join(f"{stage} {ms:.1f} ms" for stage, ms in response.timings.items())

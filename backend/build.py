@@ -17,6 +17,7 @@ from backend.embedding.query import EmbedQuery
 from backend.errors import ModelUnavailable, RequestRefused
 from backend.indexer import Indexer
 from backend.ingestion.chunking import CHUNKER
+from backend.links import Links
 from backend.models.catalogue import BUNDLED_RERANKER, Catalogue, ModelCard, load_catalogue
 from backend.models.prepare import ModelFolders, prepare
 from backend.pipeline import SearchPipeline
@@ -300,6 +301,7 @@ def build_pipeline(
     store: ChunkStore,
     identity: IndexIdentity,
     *,
+    links: Links | None = None,
     without_signals: Iterable[str] = (),
 ) -> SearchPipeline:
     """The QUERY flow over one open index.
@@ -308,6 +310,7 @@ def build_pipeline(
         models: Embed the query and rerank.
         store: The index.
         identity: What the index was made with.
+        links: Where hits can be looked at.
         without_signals: Names of ranking signals to leave out (`ranking.stage.SIGNAL_NAMES`).
     """
     return SearchPipeline(
@@ -317,4 +320,5 @@ def build_pipeline(
         rerank=Rerank(models.scorer, tokens_stored=identity.tokens == tokens_form(RERANKER)),
         unreranked=first_stage_order,
         identity=identity,
+        links=links or Links(),
     )

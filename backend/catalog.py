@@ -136,7 +136,10 @@ def _record(data: dict[str, Any]) -> Record:
         info=CollectionInfo(
             **{
                 **info,
-                "sources": tuple(SourceSummary(**source) for source in info["sources"]),
+                "sources": tuple(
+                    SourceSummary(**{**source, "unlinked": tuple(source.get("unlinked", ()))})
+                    for source in info["sources"]
+                ),
                 "identity": IndexIdentity(**info["identity"]),
             }
         ),

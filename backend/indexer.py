@@ -186,7 +186,8 @@ class Indexer:
         reading = _Reading()
         for opened in sources:
             source = opened.source
-            chunks_before, files = len(reading.chunks), 0
+            chunks_before = len(reading.chunks)
+            files: dict[str, str] = {}
             for file in text_files(source.files(reading.skipped), reading.skipped):
                 if file.digest in reading.digests:
                     reading.skipped.add("identical to another file", file.path)
@@ -194,15 +195,19 @@ class Indexer:
                 reading.digests.add(file.digest)
                 reading.content.append(f"{source.id}\0{file.path}\0{file.digest}")
                 reading.chunks += chunks_of(file, source=source.id, package=source.package)
-                files += 1
+                files[file.path] = file.digest
                 message = f"{source.package}: {file.path}"
                 on_progress(replace(reading.progress, message=message))
+            origin = source.origin(files)
             reading.summaries.append(
                 SourceSummary(
                     source=source.id,
-                    files=files,
+                    files=len(files),
                     chunks=len(reading.chunks) - chunks_before,
-                    note=opened.note,
+                    note=" ".join(note for note in (opened.note, origin.note) if note),
+                    revision=origin.revision,
+                    link=origin.link,
+                    unlinked=origin.unlinked,
                 )
             )
         return reading

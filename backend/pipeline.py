@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from backend.links import Links
 from backend.timing import Stage, StageClock
 from backend.types import (
     Candidates,
@@ -27,6 +28,7 @@ class SearchPipeline:
     rerank: Stage[Candidates, Reranked]
     unreranked: Callable[[Sequence[ScoredChunk]], Reranked]
     identity: IndexIdentity
+    links: Links = field(default_factory=Links)
 
     def search(self, query: Query) -> SearchResponse:
         """Answer a query with the final order."""
@@ -59,10 +61,11 @@ class SearchPipeline:
         *,
         pending: bool = False,
     ) -> SearchResponse:
+        hits = [replace(hit, url=self.links.url(hit.chunk)) for hit in ranked.hits]
         return SearchResponse(
             query=query,
-            hits=ranked.hits[: query.top_k],
-            candidates=tuple(sorted(ranked.hits, key=lambda hit: hit.first_rank)),
+            hits=tuple(hits[: query.top_k]),
+            candidates=tuple(sorted(hits, key=lambda hit: hit.first_rank)),
             timings=clock.timings,
             reranked=ranked.scored,
             remembered=ranked.remembered,

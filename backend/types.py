@@ -172,6 +172,8 @@ class Hit:
     """What each ranking signal added; those that added nothing are left out."""
     rerank_score: float | None
     """The reranker's score, in its own unit; None when this candidate was not scored."""
+    url: str = ""
+    """Its lines at their origin, at the revision that was indexed; empty where there are none."""
 
     @property
     def moved(self) -> int:
@@ -286,6 +288,12 @@ class SourceSummary:
     chunks: int
     note: str = ""
     """Set when the source is not the one that was asked for, or gave less."""
+    revision: str = ""
+    """The commit that was indexed; empty where there is none."""
+    link: str = ""
+    """A URL with `{path}`, `{start}` and `{end}` in it; empty where nothing can be linked to."""
+    unlinked: Sequence[str] = ()
+    """Paths of files that are not what the link's target holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

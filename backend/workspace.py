@@ -54,6 +54,7 @@ from backend.evaluation.labels import read_labels
 from backend.evaluation.report import Evaluation
 from backend.indexer import OnProgress
 from backend.ingestion.collection import Manifest, Opened, open_sources
+from backend.links import Links
 from backend.pipeline import SearchPipeline
 from backend.providers.serving import Serving
 from backend.query import make_query, values
@@ -95,6 +96,7 @@ class Workspace:
         _sweep(settings.data_dir)
         self._catalog = Catalog(settings.data_dir / "collections")
         self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
+        self._links: dict[str, Links] = {}
         self._models: Models | None = None
         self._failed: tuple[float, Models] | None = None
         self._loading = threading.RLock()
@@ -395,6 +397,7 @@ class Workspace:
                 with self._loading:
                     self._stores[name] = (store, report.info.identity)
                 self._catalog.discard_earlier(name)
+            self._links[name] = Links(report.info.sources)
             on_progress(
                 IndexProgress(
                     phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks
@@ -433,7 +436,7 @@ class Workspace:
         models = models or self._load_what_can_be()
         if models.agreed.get(collection) is not identity:
             self._check_space(collection, identity, models)
-        return build_pipeline(models, store, identity)
+        return build_pipeline(models, store, identity, links=self._links[collection])
 
     def _check_space(self, collection: str, identity: IndexIdentity, models: Models) -> None:
         """Compare an index with the embedder, once for each index.
@@ -486,6 +489,7 @@ class Workspace:
                 folder = self._catalog.index_folder(collection, record.generation)
                 store = EdgeStores(self.settings).open(folder)
                 self._stores[collection] = (store, record.info.identity)
+                self._links[collection] = Links(record.info.sources)
             return self._stores[collection]
 
 

@@ -47,7 +47,8 @@ def register(workspace: Workspace, preparation: Preparation) -> None:
             max_lines: Lines of text per hit, 1 to 200. Longer hits are cut and marked text_cut.
 
         Returns:
-            JSON with hits, best first: source, path, start_line, end_line, symbol, score, text.
+            JSON with hits, best first: source, path, start_line, end_line, symbol, score, text; url
+                where the lines can be looked at on GitHub or GitLab.
         """
         return _json(
             tools.search(

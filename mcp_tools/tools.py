@@ -181,6 +181,8 @@ def _hit(hit: Hit, max_lines: int, max_chars: int) -> dict[str, Any]:
         "language": chunk.language,
         "text": text,
     }
+    if hit.url:
+        entry["url"] = hit.url
     if len(text) < len(chunk.text):
         entry["text_cut"] = True
     return entry

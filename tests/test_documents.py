@@ -68,7 +68,7 @@ def test_the_id_opens_the_same_source_again(tmp_path: Path) -> None:
 
     assert again.id == spec
     assert read(again)[0][0].text == "x"
-    assert again.origin.link == link
+    assert again.origin({}).link == link
 
 
 def test_without_paths_each_document_has_one_by_its_line(tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_documents_longer_than_a_chunk_stay_whole_and_the_source_says_so(tmp_pat
     chunks, _ = read(source)
 
     assert chunks[0].text == long
-    assert source.origin.note.startswith("1 of 2 documents are longer than")
+    assert source.origin({}).note.startswith("1 of 2 documents are longer than")
     source = opened(tmp_path, [{"text": "short"}])
     read(source)
-    assert source.origin.note == ""
+    assert source.origin({}).note == ""
 
 
 @pytest.mark.parametrize(

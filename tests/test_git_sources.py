@@ -19,6 +19,7 @@ from backend.ingestion.collection import open_sources
 from backend.ingestion.files import Skipped, text_files
 from backend.ingestion.sources import git
 from backend.ingestion.sources.folder import Folder
+from backend.ingestion.sources.origin import Origin
 from backend.ingestion.sources.parse import parse_source
 from backend.ingestion.sources.source import Source
 
@@ -28,6 +29,13 @@ def read(source: Source) -> tuple[dict[str, str], dict[str, list[str]]]:
     skipped = Skipped()
     texts = {file.path: file.text for file in text_files(source.files(skipped), skipped)}
     return texts, skipped.examples
+
+
+def origin(source: Source) -> Origin:
+    """What a source says of its origin when all of its files are indexed."""
+    skipped = Skipped()
+    files = text_files(source.files(skipped), skipped)
+    return source.origin({file.path: file.digest for file in files})
 
 
 class Work:
@@ -147,7 +155,7 @@ def test_a_branch_a_tag_a_commit_and_the_default_are_read_as_they_were(
         texts, _ = read(source)
         assert texts["a.py"] == ("x = 1\n" if commit == first else "x = 2\n")
         assert (source.id, source.package) == (f"git:{work.url}{revision}", "shop")
-        assert source.origin.revision == commit
+        assert source.origin({}).revision == commit
 
 
 def test_an_update_brings_what_is_new_and_a_fetched_commit_needs_no_server(
@@ -469,47 +477,40 @@ def cloned(work: Work, remote: str) -> None:
 def test_a_work_tree_links_to_its_forge_at_the_commit(work: Work, remote: str, link: str) -> None:
     commit = work.commit({"a.py": "x = 1\n"})
     cloned(work, remote)
-    source = Folder(work.folder)
-    read(source)
+    found = origin(Folder(work.folder))
 
-    assert source.origin.link.partition("{path}")[0] == link.format(commit)
-    assert source.origin.revision == commit
-    assert "secret" not in repr(source.origin)
+    assert found.link.partition("{path}")[0] == link.format(commit)
+    assert found.revision == commit
+    assert "secret" not in repr(found)
 
 
 def test_files_that_differ_from_the_commit_are_not_linked(work: Work) -> None:
     work.commit({"same.py": "a\n", "crlf.py": "b\n", "changed.py": "c\n"})
     cloned(work, "https://github.com/me/shop")
     write_files(work.folder, {"changed.py": "C\n", "crlf.py": "b\r\n", "new.py": "d\n"})
-    source = Folder(work.folder)
-    read(source)
+    found = origin(Folder(work.folder))
 
-    assert source.origin.unlinked == ("changed.py", "new.py")
+    assert found.unlinked == ("changed.py", "new.py")
     write_files(work.folder, {"changed.py": "c\n"})
-    read(source)
-    assert source.origin.unlinked == ("new.py",)
+    assert origin(Folder(work.folder)).unlinked == ("new.py",)
 
 
 def test_a_folder_in_a_work_tree_links_below_its_own_path(work: Work) -> None:
     commit = work.commit({"src/my lib/a.py": "a\n"})
     cloned(work, "https://github.com/me/shop")
-    source = Folder(work.folder / "src" / "my lib")
-    read(source)
+    found = origin(Folder(work.folder / "src" / "my lib"))
 
-    assert source.origin.link.startswith(
-        f"https://github.com/me/shop/blob/{commit}/src/my%20lib/{{path}}#"
-    )
-    assert source.origin.unlinked == ()
+    assert found.link.startswith(f"https://github.com/me/shop/blob/{commit}/src/my%20lib/{{path}}#")
+    assert found.unlinked == ()
 
 
 def test_a_commit_that_was_not_pushed_is_not_linked_to(work: Work) -> None:
     work.commit({"a.py": "a\n"})
     cloned(work, "https://github.com/me/shop")
     commit = work.commit({"a.py": "b\n"})
-    source = Folder(work.folder)
-    read(source)
+    found = origin(Folder(work.folder))
 
-    assert (source.origin.revision, source.origin.link) == (commit, "")
+    assert (found.revision, found.link) == (commit, "")
 
 
 def test_a_work_trees_own_configuration_runs_nothing(work: Work, tmp_path: Path) -> None:
@@ -527,10 +528,9 @@ def test_a_work_trees_own_configuration_runs_nothing(work: Work, tmp_path: Path)
         work.git("config", name, f"touch {ran}; cat")
     ran.unlink(missing_ok=True)
     write_files(work.folder, {"a.py": "b\n"})
-    source = Folder(work.folder)
-    read(source)
+    found = origin(Folder(work.folder))
 
-    assert source.origin.unlinked == ("a.py",)
+    assert found.unlinked == ("a.py",)
     assert not ran.exists()
 
 

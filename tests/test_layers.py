@@ -13,7 +13,7 @@ BACKEND = sorted((ROOT / "backend").rglob("*.py"))
 STAGES = ("embedding", "ingestion", "store", "ranking", "reranking")
 LEVELS = [
     {"types", "errors"},
-    {"timing", "wheels", "sdist", "providers"},
+    {"timing", "links", "wheels", "sdist", "providers"},
     {"inference"},
     {"models"},
     {"config"},

@@ -244,7 +244,7 @@ def test_paths_of_a_manifest_begin_at_its_folder_and_options_belong_to_their_sou
         "pypi:shop==1.0",
     )
     documents = parse_source(sources[5], downloads=here)
-    assert documents.origin.link == "https://host/{path}"
+    assert documents.origin({}).link == "https://host/{path}"
     assert next(documents.files(Skipped())).documents[0].text == "x"
 
 

@@ -13,7 +13,7 @@ from loguru import logger
 
 from backend.errors import InvalidSource, SourceUnavailable
 from backend.ingestion.files import Skipped, SourceFile
-from backend.ingestion.sources.origin import NOWHERE
+from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.packages import Installed
 from backend.ingestion.sources.parse import anchored, parse_source, split_spec, with_options
 from backend.ingestion.sources.repository import fetched_before
@@ -83,7 +83,6 @@ class Missing:
     """Stands for a source that could not be had, so that its absence is on record."""
 
     id: str
-    origin = NOWHERE
 
     @property
     def package(self) -> str:
@@ -91,6 +90,9 @@ class Missing:
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
         return iter(())
+
+    def origin(self, digests: Mapping[str, str]) -> Origin:
+        return NOWHERE
 
 
 def open_sources(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha1
 from pathlib import PurePosixPath
 
 from backend.ingestion.languages import language_of
@@ -68,11 +68,12 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A decoded file and the hash of its bytes."""
+    """A decoded file."""
 
     path: str
     text: str
     digest: str
+    """What `content_digest` says of its bytes."""
     documents: tuple[Document, ...] = ()
     """Pieces that become the file's chunks in place of what `text` would be cut into."""
 
@@ -89,7 +90,7 @@ def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFi
         except OSError:
             skipped.add("unreadable", file.path)
             continue
-        digest = blake2b(data, digest_size=16).hexdigest()
+        digest = content_digest(data)
         if file.documents:
             yield TextFile(file.path, "", digest, file.documents)
             continue
@@ -102,6 +103,12 @@ def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFi
             skipped.add("minified or generated", file.path)
         else:
             yield TextFile(file.path, text, digest)
+
+
+def content_digest(data: bytes) -> str:
+    """The name that git gives a content, its lines ended as git keeps them by default."""
+    data = data.replace(b"\r\n", b"\n")
+    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def decode(data: bytes) -> str | None:

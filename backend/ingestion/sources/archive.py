@@ -68,7 +68,6 @@ class Archive:
     ignore_files: tuple[str, ...] = (GIT_IGNORE, OWN_IGNORE)
     remedy: str = "Make or download it again."
     """What to do if it is damaged."""
-    origin: Origin = NOWHERE
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
         """Read from the open archive.
@@ -96,6 +95,10 @@ class Archive:
 
             for path in select(members, ignore_files=self.ignore_files, read=text, skipped=skipped):
                 yield SourceFile(path, members[path].size, members[path].read)
+
+    def origin(self, digests: Mapping[str, str]) -> Origin:
+        """An archive is of no known origin."""
+        return NOWHERE
 
 
 def is_archive(path: Path) -> bool:

@@ -73,8 +73,7 @@ class Documents:
     def package(self) -> str:
         return readable(self.path.stem)
 
-    @property
-    def origin(self) -> Origin:
+    def origin(self, digests: Mapping[str, str]) -> Origin:
         read, long = self._long
         note = (
             f"{long:,} of {read:,} documents are longer than {MAX_CHARS:,} characters: the rest of"

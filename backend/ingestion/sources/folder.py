@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import InvalidSource
 from backend.ingestion.files import Skipped, SourceFile
-from backend.ingestion.sources.checkout import Checkout, checkout_of
+from backend.ingestion.sources.checkout import checkout_origin
 from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, Scope
 from backend.ingestion.sources.origin import Origin
 from backend.ingestion.sources.source import readable
@@ -25,18 +24,12 @@ class Folder:
     """
 
     root: Path
-    _checkout: Checkout = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         found = existing(self.root, "folder")
         if not found.is_dir():
             raise InvalidSource(f"{found} is not a folder.", fix="Name the folder it lies in.")
         object.__setattr__(self, "root", found)
-        object.__setattr__(self, "_checkout", checkout_of(found))
-
-    @property
-    def origin(self) -> Origin:
-        return self._checkout.origin
 
     @property
     def id(self) -> str:
@@ -45,6 +38,10 @@ class Folder:
     @property
     def package(self) -> str:
         return readable(self.root.name)
+
+    def origin(self, digests: Mapping[str, str]) -> Origin:
+        """The commit that is checked out, if it is a git work tree."""
+        return checkout_origin(self.root, digests)
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
         """Walk the folder; links are not followed."""
@@ -91,12 +88,7 @@ class Folder:
                 except OSError:  # It vanished since the folder was listed.
                     skipped.add("unreadable", readable(path))
                     continue
-                yield SourceFile(readable(path), size, partial(self._read, path))
-
-    def _read(self, path: str) -> bytes:
-        data = (self.root / path).read_bytes()
-        self._checkout.saw(path, data)
-        return data
+                yield SourceFile(readable(path), size, Path(entry.path).read_bytes)
 
 
 def existing(path: Path, what: str) -> Path:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from backend.errors import SourceUnavailable
 from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.archive import Archive
 from backend.ingestion.sources.ignoring import OWN_IGNORE
-from backend.ingestion.sources.origin import NOWHERE
+from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.source import tree_order
 from backend.wheels import fetch_release, parse_requirement
 
@@ -69,7 +69,6 @@ class Installed:
     """A distribution of the running Python, for when its wheel cannot be fetched."""
 
     name: str
-    origin = NOWHERE
 
     @property
     def id(self) -> str:
@@ -85,6 +84,10 @@ class Installed:
             if ".." in entry.parts or not path.is_file() or path.is_symlink():
                 continue  # Scripts in bin/, and files that were removed after the installation.
             yield SourceFile(entry.as_posix(), path.stat().st_size, path.read_bytes)
+
+    def origin(self, digests: Mapping[str, str]) -> Origin:
+        """Its name and version are all that is known."""
+        return NOWHERE
 
     def _distribution(self) -> importlib.metadata.Distribution:
         try:

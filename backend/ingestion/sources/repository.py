@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -50,8 +50,7 @@ class Repository:
     def package(self) -> str:
         return readable(self.url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
 
-    @property
-    def origin(self) -> Origin:
+    def origin(self, digests: Mapping[str, str]) -> Origin:
         return Origin(revision=self.commit, link=permalinks(self.url, self.commit))
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from backend.ingestion.files import Skipped, SourceFile
@@ -22,15 +22,18 @@ class Source(Protocol):
         """The short name that filters use."""
         ...
 
-    @property
-    def origin(self) -> Origin:
-        """Where the files can be looked at; whole once all of them have been read."""
-        ...
-
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
         """All files, folders first, by name; those left out unseen are counted in `skipped`.
 
         A file may be read while the iterator stands at it, not later.
+        """
+        ...
+
+    def origin(self, digests: Mapping[str, str]) -> Origin:
+        """Where the files can be looked at, asked for when all of them have been gone through.
+
+        Args:
+            digests: Path to content digest of those that are indexed, as `TextFile` has them.
         """
         ...
 
