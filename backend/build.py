@@ -11,15 +11,24 @@ from backend.config import Settings
 from backend.embedding import bm25
 from backend.embedding.endpoint import EmbeddingEndpoint
 from backend.embedding.local import LocalEmbedder
+from backend.embedding.measure import measure
 from backend.embedding.probe import take_probe
 from backend.embedding.protocol import Embedder
 from backend.embedding.query import EmbedQuery
-from backend.errors import ModelUnavailable, RequestRefused
+from backend.errors import ModelUnavailable, RequestRefused, SearchError
 from backend.indexer import Indexer
 from backend.ingestion.chunking import CHUNKER
 from backend.links import Links
-from backend.models.catalogue import BUNDLED_RERANKER, Catalogue, ModelCard, load_catalogue
-from backend.models.prepare import ModelFolders, prepare
+from backend.models.catalogue import (
+    BUNDLED_RERANKER,
+    Catalogue,
+    ModelCard,
+    Precision,
+    UnknownModel,
+    load_catalogue,
+)
+from backend.models.hub import Hub
+from backend.models.prepare import ModelFolders, Prepared, prepare
 from backend.pipeline import SearchPipeline
 from backend.providers.client import ProviderClient
 from backend.providers.presets import Preset
@@ -38,6 +47,8 @@ from backend.types import FloatArray, Fusion, IndexIdentity, PairScores, ScoredC
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_MANIFEST = ASSETS / "corpora" / "qdrant_ecosystem.toml"
 RERANKER = ASSETS / "models" / "reranker"
+AUTOMATIC_BYTES = 2_000_000_000
+"""Larger models are fetched by `python -m backend models prepare` alone, never by a start."""
 LABELS = ASSETS / "labels"
 """Labelled sets that ship, each named for its collection."""
 
@@ -82,6 +93,8 @@ class Models:
     def close(self) -> None:
         """Close connections and stop threads."""
         self.reranker.close()
+        if isinstance(self.scorer, CrossEncoder):
+            self.scorer.close()
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -117,7 +130,7 @@ class UnavailableEmbedder:
 class UnavailableScorer:
     """Stands for a reranker that could not be set up: each time it is asked, it says why."""
 
-    reason: ModelUnavailable
+    reason: SearchError
 
     def score(
         self, query: str, candidates: Sequence[ScoredChunk], *, budget_ms: float
@@ -166,8 +179,33 @@ def load_embedder(settings: Settings) -> Embedder:
     card = embedding_card(settings)
     if settings.embedder_serving is not None:
         return remote_embedder(card, settings.embedder_serving, settings)
-    prepared = prepare(card, model_folders(settings), precision=settings.embedder_precision)
-    return LocalEmbedder(prepared, threads=settings.threads)
+    prepared = ready_model(card, settings, precision=settings.embedder_precision)
+    return local_embedder(prepared, settings)
+
+
+def ready_model(
+    card: ModelCard, settings: Settings, *, precision: Precision | None = None
+) -> Prepared:
+    """A model's files, fetched and converted if that is a matter of minutes.
+
+    Raises:
+        ModelUnavailable: They cannot be had, or only by a command, which the fix names.
+    """
+    small = card.download_bytes <= AUTOMATIC_BYTES
+    hub = Hub(settings.hub_endpoint) if small else None
+    return prepare(card, model_folders(settings), precision=precision, hub=hub)
+
+
+def local_embedder(prepared: Prepared, settings: Settings) -> LocalEmbedder:
+    """Load an embedding model; the first time, measure and note how long a query takes.
+
+    Raises:
+        ModelUnavailable: A file is damaged, or the model does not fit into the free memory.
+    """
+    embedder = LocalEmbedder(prepared, threads=settings.threads)
+    if prepared.measured is None:
+        prepared.note(measure(embedder, threads=settings.threads))
+    return embedder
 
 
 def load_models(settings: Settings) -> Models:
@@ -194,15 +232,18 @@ def load_scorer(settings: Settings, bundled: CrossEncoder) -> PairScorer:
     try:
         if settings.reranker_serving is not None:
             return remote_scorer(settings.reranker, settings.reranker_serving, settings)
-        if settings.reranker != BUNDLED_RERANKER:
+        if settings.reranker == BUNDLED_RERANKER:
+            return bundled
+        card = configured_catalogue(settings).card(settings.reranker)
+        if card.kind != "cross-encoder":
             raise ModelUnavailable(
-                f"The reranker {settings.reranker} does not run here.",
+                f"{card.id} is a {card.kind} model: as a reranker it does not run here.",
                 fix="Name who serves it in RANKSCOPE_RERANKER_PROVIDER, or unset"
                 " RANKSCOPE_RERANKER.",
             )
-    except ModelUnavailable as exc:
+        return CrossEncoder(ready_model(card, settings).folder, threads=settings.threads)
+    except (ModelUnavailable, UnknownModel) as exc:
         return UnavailableScorer(exc)
-    return bundled
 
 
 def remote_embedder(card: ModelCard, serving: Serving, settings: Settings) -> EmbeddingEndpoint:
@@ -296,6 +337,11 @@ def build_indexer(settings: Settings, models: Models, catalog: Catalog) -> Index
     )
 
 
+def _reads(scorer: PairScorer, tokens: str) -> bool:
+    """Whether tokens of that form are what a scorer's own tokenizer would write."""
+    return not isinstance(scorer, CrossEncoder) or scorer.tokens_form == tokens
+
+
 def build_pipeline(
     models: Models,
     store: ChunkStore,
@@ -317,7 +363,7 @@ def build_pipeline(
         embed=EmbedQuery(models.embedder, limit=RANKED),
         retrieve=Step("retrieve", store.search),
         rank=Rank(bm25.stem).without(without_signals),
-        rerank=Rerank(models.scorer, tokens_stored=identity.tokens == tokens_form(RERANKER)),
+        rerank=Rerank(models.scorer, tokens_stored=_reads(models.scorer, identity.tokens)),
         unreranked=first_stage_order,
         identity=identity,
         links=links or Links(),

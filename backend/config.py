@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         description="Hosts, separated by commas, that the page's base URL may name although they"
         " are not public.",
     )
+    hub_endpoint: str = Field(
+        default="https://huggingface.co",
+        pattern="^https?://",
+        validation_alias=AliasChoices("RANKSCOPE_HUB_ENDPOINT", "HF_ENDPOINT"),
+        description="Address of the model hub or a mirror of it.",
+    )
     quantization: QuantizationMode = Field(
         default="turbo4", description="How new collections compress dense vectors."
     )

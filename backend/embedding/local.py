@@ -9,10 +9,14 @@ from typing import Literal
 import numpy as np
 
 from backend.errors import ModelUnavailable
+from backend.inference.processor import free_memory
 from backend.inference.session import OnnxModel, TokenRow, load_tokenizer
 from backend.models.catalogue import ModelCard, Pooling
 from backend.models.prepare import Prepared
 from backend.types import FloatArray
+
+WORKING_BYTES = 100_000_000
+"""What a session takes beside the weights, for inputs of the length of a chunk."""
 
 
 class LocalEmbedder:
@@ -23,13 +27,14 @@ class LocalEmbedder:
         threads: Cores to use.
 
     Raises:
-        ModelUnavailable: A file is missing or damaged.
+        ModelUnavailable: A file is missing or damaged, or the model does not fit into memory.
     """
 
     def __init__(self, prepared: Prepared, *, threads: int) -> None:
         self._prepared = prepared
         self._tokenizer = load_tokenizer(prepared.tokenizer)
         self._tokenizer.enable_truncation(prepared.card.max_tokens)
+        check_memory(prepared)
         self._queries = OnnxModel(prepared.model(prepared.query_precision), threads=threads)
         self._documents: OnnxModel | None = None
         self._threads = threads
@@ -98,6 +103,23 @@ class LocalEmbedder:
             )
         norm = float(np.linalg.norm(vector)) or 1.0
         return vector / np.float32(norm)
+
+
+def check_memory(prepared: Prepared) -> None:
+    """Refuse a model that the system would have to kill.
+
+    Raises:
+        ModelUnavailable: Its weights and what computing takes are more than the free memory.
+    """
+    needed = prepared.needs_bytes(prepared.query_precision) + WORKING_BYTES
+    free = free_memory()
+    if free is not None and needed > free:
+        raise ModelUnavailable(
+            f"{prepared.card.id} in {prepared.query_precision} needs {needed / 1e9:.1f} GB of"
+            f" memory; {free / 1e9:.1f} GB are free.",
+            fix="Free memory, set RANKSCOPE_EMBEDDER_PRECISION to a smaller form (q8, q4), or let"
+            " a provider serve the model.",
+        )
 
 
 def pool_tokens(hidden: FloatArray, pooling: Pooling) -> FloatArray:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-Head = Literal["mean", "logit"]
+Head = Literal["hidden", "logit"]
 INPUTS = ("input_ids", "token_type_ids")
 _OPSET, _IR_VERSION = 17, 9  # Old enough for every ONNX Runtime of the last three years.
 
@@ -61,7 +61,7 @@ def bert_model(
     Args:
         weights: Tensors under their Hugging Face names, with or without the `bert.` prefix.
         shape: Layers, heads and width.
-        head: `mean` gives unit-norm mean-pooled embeddings, shape (batch, hidden);
+        head: `hidden` gives the last hidden state, shape (batch, tokens, hidden);
             `logit` gives the classifier's logit over the pooled first token, shape (batch, 1).
 
     Raises:
@@ -71,9 +71,10 @@ def bert_model(
     hidden = graph.embeddings(shape)
     for layer in range(shape.layers - 1):
         hidden = graph.layer(hidden, layer, shape)
-    if head == "mean":
-        return graph.model(graph.mean_pool(graph.layer(hidden, shape.layers - 1, shape), shape))
-    return graph.model(graph.logit(graph.first_token_layer(hidden, shape.layers - 1, shape)))
+    if head == "hidden":
+        return graph.model(graph.layer(hidden, shape.layers - 1, shape), ["tokens", shape.hidden])
+    last = graph.first_token_layer(hidden, shape.layers - 1, shape)
+    return graph.model(graph.logit(last), [1])
 
 
 def quantize(source: Path, target: Path) -> None:
@@ -170,23 +171,18 @@ class _Graph:
         active = self._node("Gelu", [widened], domain="com.microsoft")
         return self._dense_add_norm(active, hidden, f"{prefix}output", shape)
 
-    def mean_pool(self, hidden: str, shape: BertShape) -> int:
-        mean = self._node("ReduceMean", [hidden], axes=[1], keepdims=0)
-        self._node("LpNormalization", [mean], output="output", axis=-1, p=2)
-        return shape.hidden
-
-    def logit(self, hidden: str) -> int:
+    def logit(self, hidden: str) -> str:
         first = self._node("Squeeze", [hidden, self._constant("tokens", np.array([1], np.int64))])
         pooled = self._node("Tanh", [self._linear(first, "pooler.dense")])
-        self._linear(pooled, "classifier", output="output")
-        return 1
+        return self._linear(pooled, "classifier")
 
-    def model(self, width: int) -> onnx.ModelProto:
+    def model(self, last: str, width: list[str | int]) -> onnx.ModelProto:
+        self._node("Identity", [last], output="output")
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "tokens"])
             for name in INPUTS
         ]
-        output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", width])
+        output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", *width])
         graph = helper.make_graph(self._nodes, "bert", inputs, [output], self._constants)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
@@ -205,9 +201,9 @@ class _Graph:
             "LayerNormalization", [value, *parts], axis=-1, epsilon=shape.layer_norm_eps
         )
 
-    def _linear(self, value: str, prefix: str, *, output: str = "") -> str:
+    def _linear(self, value: str, prefix: str) -> str:
         parts = [self._weight(f"{prefix}.{part}") for part in ("weight", "bias")]
-        return self._node("Gemm", [value, *parts], output=output, transB=1)
+        return self._node("Gemm", [value, *parts], transB=1)
 
     def _node(
         self, op: str, inputs: list[str], *, output: str = "", domain: str = "", **attributes: Any
@@ -234,7 +230,9 @@ def _quantize_embedding_rows(model: onnx.ModelProto) -> None:
     """Replace the word table by int8 rows and a float16 scale a row, gathered and multiplied."""
     table_name = "embeddings.word_embeddings.weight"
     constants = model.graph.initializer
-    table = next(tensor for tensor in constants if tensor.name == table_name)
+    table = next((tensor for tensor in constants if tensor.name == table_name), None)
+    if table is None:  # Another library's graph: its table stays as it is.
+        return
     rows = numpy_helper.to_array(table)
     scales = (np.abs(rows).max(axis=1, keepdims=True) / 127).astype(np.float16)
     scales[scales == 0] = np.float16(1)

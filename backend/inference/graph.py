@@ -75,6 +75,14 @@ class GraphWriter:
             f"{names[0]}.joined", np.concatenate([self._weights[name] for name in names])
         )
 
+    def rows(self, name: str, indices: str) -> str:
+        """Rows of a table of the model; beside quantized projections it is kept in float16."""
+        table = self._weights[name]
+        if self._storage == "float32":
+            return self.node("Gather", [self.constant(name, table), indices])
+        half = self.node("Gather", [self.constant(name, table.astype(np.float16)), indices])
+        return self.node("Cast", [half], to=TensorProto.FLOAT)
+
     def has(self, name: str) -> bool:
         """Whether the model holds a tensor."""
         return name in self._weights

@@ -96,10 +96,8 @@ def write_nomic(graph: GraphWriter, shape: NomicShape, *, positions: int) -> Non
     one = graph.constant("one", np.array(1, np.int64))
     order = graph.node("Range", [zero, graph.node("Squeeze", [where]), one])
     order = graph.node("Unsqueeze", [order, graph.constant("front", np.array([0], np.int64))])
-    words = graph.node("Gather", [graph.weight("embeddings.word_embeddings.weight"), INPUTS[0]])
-    kinds = graph.node(
-        "Gather", [graph.weight("embeddings.token_type_embeddings.weight"), INPUTS[1]]
-    )
+    words = graph.rows("embeddings.word_embeddings.weight", INPUTS[0])
+    kinds = graph.rows("embeddings.token_type_embeddings.weight", INPUTS[1])
     hidden = _normalized(graph, graph.node("Add", [words, kinds]), "emb_ln", shape)
     for layer in range(shape.layers):
         hidden = _layer(graph, hidden, order, f"encoder.layers.{layer}", shape)

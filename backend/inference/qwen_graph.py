@@ -78,7 +78,7 @@ def write_qwen(graph: GraphWriter, shape: QwenShape, *, positions: int) -> None:
     total = graph.node("Cast", [graph.node("Squeeze", [length])], to=TensorProto.INT32)
     one = graph.constant("one", np.array([1], np.int64))
     before = graph.node("Cast", [graph.node("Sub", [length, one])], to=TensorProto.INT32)
-    hidden = graph.node("Gather", [graph.weight("embed_tokens.weight"), INPUTS[0]])
+    hidden = graph.rows("embed_tokens.weight", INPUTS[0])
     for layer in range(shape.layers):
         hidden = _layer(graph, hidden, (before, total), f"layers.{layer}", shape)
     normed = _normalized(graph, hidden, "norm.weight", shape)

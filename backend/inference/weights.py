@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from backend.types import FloatArray
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PREFIXES = ("", "model.", "bert.", "nomic_bert.")
 """What a checkpoint of a model with a head puts before the names."""
 
@@ -55,15 +55,15 @@ def shards(folder: Path) -> list[str]:
     Raises:
         ValueError: The index is damaged, or names files elsewhere.
     """
-    index = folder / _INDEX
+    index = folder / INDEX
     if not index.exists():
-        return [_SINGLE]
+        return [SINGLE]
     try:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"{_INDEX} is damaged") from exc
+        raise ValueError(f"{INDEX} is damaged") from exc
     if any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise ValueError(f"{_INDEX} names files in other folders")
+        raise ValueError(f"{INDEX} names files in other folders")
     return names
 
 

@@ -44,6 +44,7 @@ class CrossEncoder:
 
     def __init__(self, folder: Path, *, threads: int) -> None:
         check_files(folder)
+        self._tokens_form = tokens_form(folder)
         self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         self._cls, self._sep = self._tokenizer.encode("").ids  # An empty text is [CLS] [SEP].
         self._model = OnnxModel(folder / "model.onnx", threads=1)
@@ -53,6 +54,11 @@ class CrossEncoder:
         self._scores: OrderedDict[tuple[str, ChunkId], float] = OrderedDict()
         self._ms_per_token = 0.0
         self._warm_up()
+
+    @property
+    def tokens_form(self) -> str:
+        """Names the form of what `tokenize` returns."""
+        return self._tokens_form
 
     def tokenize(self, passages: Sequence[str]) -> list[bytes]:
         """Tokenize passages once, when they are indexed: a search then tokenizes only its query.
