@@ -148,6 +148,11 @@ REFUSED: dict[str, tuple[list[str | bytes], str]] = {
     "no folder": (["index", "/no/such/folder"], "There is no folder"),
     "folder not UTF-8": (["index", b"/no/\xff"], "There is no folder"),
     "empty folder name": (["index", ""], "No folder was named"),
+    "no labels ship": (["evaluate", "--collection", "shop"], "No labelled set ships with 'shop'"),
+    "labels of nothing": (
+        ["evaluate", "--collection", "shop", "--queries", "/no/such"],
+        "There are no labels at '/no/such'",
+    ),
     "malformed package": (["index", "pypi:shop"], "Name a pinned release"),
 }
 
@@ -180,7 +185,10 @@ def test_an_invalid_setting_is_named(data_dir: Path) -> None:
     assert "RANKSCOPE_PORT is not valid" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["search"], ["search", "x", "--top-k", "ten"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["search"], ["search", "x", "--top-k", "ten"], ["evaluate", "--seed", "-1"]],
+)
 def test_wrong_usage_ends_with_status_2(data_dir: Path, arguments: list[str]) -> None:
     done = run(data_dir, *arguments)
 

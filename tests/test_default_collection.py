@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from backend.build import DEFAULT_MANIFEST
+from backend.build import DEFAULT_MANIFEST, LABELS
+from backend.evaluation.labels import read_labels
 from backend.ingestion.collection import Manifest
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +108,47 @@ def test_the_readme_of_a_wheel_is_documentation(report: dict[str, Any], data_dir
     best = answer["hits"][0]["chunk"]
     assert best["path"].endswith(".dist-info/METADATA")
     assert (best["kind"], best["symbol"] != "") == ("section", True)
+
+
+def test_the_shipped_labels_are_whole_and_every_target_lies_in_the_wheels(
+    report: dict[str, Any], data_dir: Path
+) -> None:
+    import zipfile
+
+    labels = read_labels(LABELS / "qdrant_ecosystem.jsonl")
+    wheels = {
+        path.name.split("-")[0].replace("_", "-"): zipfile.ZipFile(path)
+        for path in (data_dir / "downloads").glob("*.whl")
+    }
+
+    assert len(labels.queries) >= 60
+    assert len({query.text.lower() for query in labels.queries}) == len(labels.queries)
+    categories = {"howto", "behaviour", "architecture", "symbol", "error", "docs", "api"}
+    assert {query.category for query in labels.queries} == categories
+    for query in labels.queries:
+        assert max(target.grade for target in query.targets) == 2, query.id
+        for target in query.targets:
+            text = wheels[target.package].read(target.path).decode()
+            lines = text.split("\n")[target.start_line - 1 : target.end_line]
+            assert len(lines) == target.end_line - target.start_line + 1, (query.id, target)
+            assert any(line.strip() for line in lines), (query.id, target)
+
+
+def test_evaluate_without_arguments_measures_the_default_collection(
+    report: dict[str, Any], data_dir: Path, tmp_path: Path
+) -> None:
+    """The gain of the hybrid over dense search is large; less would be a fault, not noise."""
+    found = backend(data_dir, "evaluate", "--no-quantization", "--out", str(tmp_path / "out"))
+    measured = {system["name"]: system["means"]["nDCG@10"] for system in found["systems"]}
+
+    assert (found["collection"], found["labels"]) == ("qdrant_ecosystem", "qdrant_ecosystem")
+    assert found["queries"] == len(read_labels(LABELS / "qdrant_ecosystem.jsonl").queries)
+    assert found["notes"] == [], "no target is stale"
+    assert measured["hybrid"] > measured["dense"] + 0.1
+    assert found["modes"] == []
+    saved = {path.name for path in (tmp_path / "out").iterdir()}
+    assert saved == {"evaluation.json", "evaluation.md", "evaluation.svg"}
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == found
 
 
 def test_indexing_again_finds_nothing_to_do(report: dict[str, Any], data_dir: Path) -> None:
