@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from backend.build import EdgeStores, Models, build_pipeline, configured_fusion, load_reranker
+from backend.build import (
+    EdgeStores,
+    Models,
+    build_pipeline,
+    configured_fusion,
+    load_reranker,
+    load_scorer,
+)
 from backend.config import Settings
 from backend.evaluation.experiment import System
 from backend.evaluation.measures import DEPTH
 from backend.pipeline import SearchPipeline
 from backend.query import MAX_BUDGET_MS, make_query
+from backend.ranking.stage import SIGNAL_NAMES
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import BITS
 from backend.timing import Step
@@ -38,7 +46,9 @@ class Bench:
         self._settings = settings
         self._identity = identity
         self._fusion = configured_fusion(settings)
-        self._models = replace(models, reranker=load_reranker(settings))
+        reranker = load_reranker(settings)
+        scorer = load_scorer(settings, reranker)
+        self._models = replace(models, reranker=reranker, scorer=scorer)
         self._embed = cache(build_pipeline(self._models, store, identity).embed)
         self.store = store
 
@@ -60,22 +70,26 @@ class Bench:
 
     def systems(self) -> Sequence[System]:
         """What to compare, each one a step beyond the one before."""
+        dense = self.dense_only(self.store)
         bm25 = self.store.searched_with(fusion=replace(self._fusion, bm25_weight=BM25_ONLY))
-        hybrid = self.pipeline(self.store)
+        whole = self.pipeline(self.store)
         return [
-            System(name="dense", pipeline=self.pipeline(self.dense_only(self.store))),
-            System(name="BM25", pipeline=self.pipeline(bm25)),
-            System(name="hybrid", pipeline=hybrid),
-            System(name="+ reranker", pipeline=hybrid, rerank=True),
+            System(name="dense", pipeline=self.pipeline(dense, without_signals=SIGNAL_NAMES)),
+            System(name="BM25", pipeline=self.pipeline(bm25, without_signals=SIGNAL_NAMES)),
+            System(name="hybrid", pipeline=self.pipeline(self.store, without_signals=SIGNAL_NAMES)),
+            System(name="+ signals", pipeline=whole),
+            System(name="+ reranker", pipeline=whole, rerank=True),
         ]
 
     def copy(self, folder: Path, mode: QuantizationMode) -> ChunkStore:
         """Make an empty index with another quantization."""
         return EdgeStores(self._settings.model_copy(update={"quantization": mode})).create(folder)
 
-    def pipeline(self, store: ChunkStore) -> SearchPipeline:
+    def pipeline(self, store: ChunkStore, *, without_signals: Iterable[str] = ()) -> SearchPipeline:
         """A search over such an index; each query is embedded once for all of them."""
-        pipeline = build_pipeline(self._models, store, self._identity)
+        pipeline = build_pipeline(
+            self._models, store, self._identity, without_signals=without_signals
+        )
         return replace(pipeline, embed=Step("embed", self._embed))
 
     def dense_only(self, store: ChunkStore) -> ChunkStore:

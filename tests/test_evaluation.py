@@ -296,7 +296,7 @@ def evaluation(workspace: Workspace, labels: Path) -> Evaluation:
 def test_a_run_compares_the_systems_step_by_step(evaluation: Evaluation) -> None:
     names = [system.name for system in evaluation.systems]
 
-    assert (names[:3], names[-1]) == (["dense", "BM25", "hybrid"], "+ reranker")
+    assert names == ["dense", "BM25", "hybrid", "+ signals", "+ reranker"]
     assert evaluation.systems[0].gain is None
     for before, after in zip(evaluation.systems, evaluation.systems[1:], strict=False):
         assert after.gain is not None
@@ -410,7 +410,7 @@ def test_the_report_is_markdown_that_labels_cannot_break_out_of(
     found = {**FOUND, "package": corpus.name, "path": "shop/retry.py", "end_line": 12}
     path = spans(tmp_path, row(category=name, query=name, targets=[found]))
     report = to_markdown(evaluation := workspace.evaluate("shop", labels=path, quantization=False))
-    (line,) = [line for line in report.split("\n") if line.startswith("| x ")]
+    line = next(line for line in report.split("\n") if line.startswith("| x "))
 
     assert line.replace("\\|", "").count("|") == 3 + len(evaluation.systems)
     assert "<img" not in line.replace("\\<", "")
