@@ -19,6 +19,7 @@ from backend.types import (
     Hit,
     IndexProgress,
     IndexReport,
+    Preview,
     Query,
     SearchResponse,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Hit",
     "IndexProgress",
     "IndexReport",
+    "Preview",
     "Query",
     "SearchError",
     "SearchResponse",

@@ -59,9 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _index(arguments: argparse.Namespace) -> None:
+    if arguments.preview:
+        _preview(arguments)
+        return
     with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
         report = workspace.index(
-            arguments.source,
+            arguments.source or None,
             collection=arguments.collection,
             description=arguments.description,
             on_progress=bar.show,
@@ -78,6 +81,35 @@ def _index(arguments: argparse.Namespace) -> None:
     for reason, count in info.skipped.items():
         print(f"  {count:,} skipped: {reason}")
     _print_notes(info)
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
+        found = workspace.preview(
+            arguments.source or None, collection=arguments.collection, on_progress=bar.show
+        )
+    if arguments.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return
+    print(f"{found.collection}: {found.chunks:,} chunks of {found.files:,} files, not indexed yet")
+    if found.chunks:
+        pace = f"{found.chunks_per_second:,.0f} chunks/s"
+        print(f"  embedding all of them takes about {_duration(found.seconds)} here ({pace})")
+    for summary in found.sources:
+        at = f" at {summary.revision[:12]}" if summary.revision else ""
+        size = f"{summary.chunks:,} chunks of {summary.files:,} files"
+        print(f"  {summary.source}{at}: {size}" + (f" ({summary.note})" if summary.note else ""))
+    if found.languages:
+        counted = (f"{language} {count:,}" for language, count in found.languages.items())
+        print(f"  languages by files: {', '.join(counted)}")
+    for reason, count in found.skipped.items():
+        paths = found.examples[reason]
+        more = ", …" if count > len(paths) else ""
+        print(f"  {count:,} skipped: {reason} ({', '.join(paths)}{more})")
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -246,10 +278,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser(
-        "index", help="index a folder or package; nothing: the default collection"
+        "index", help="index folders, packages, repositories; nothing: the default collection"
     )
     index.add_argument(
-        "source", nargs="?", help="folder, dir:folder, pypi:name==version, installed:name"
+        "source",
+        nargs="*",
+        help="folder, archive or manifest.toml; git:URL@revision, zip:, tar:, pypi:name==version,"
+        " npm:name@version, installed:name, jsonl:file?text=field",
+    )
+    index.add_argument(
+        "--preview", action="store_true", help="show what would be indexed, and how long it takes"
     )
     index.add_argument("--collection", help="its name; the source's own if left out")
     index.add_argument("--description", default="", help="a sentence that helps to choose it")

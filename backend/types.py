@@ -313,6 +313,27 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What indexing would do."""
+
+    collection: str
+    """What the collection would be called."""
+    sources: tuple[SourceSummary, ...]
+    files: int
+    chunks: int
+    languages: Mapping[str, int]
+    """Language to number of files that have chunks in it, most first."""
+    skipped: Mapping[str, int]
+    """Reason to number of files left out, most first."""
+    examples: Mapping[str, Sequence[str]]
+    """Reason to the first paths that are left out for it."""
+    chunks_per_second: float
+    """How fast chunks are embedded here, measured on some of these; 0 without any."""
+    seconds: float
+    """How long embedding would take if nothing of it had been done before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
     """What an indexing run did."""
 

@@ -53,9 +53,16 @@ from backend.evaluation.experiment import evaluate
 from backend.evaluation.labels import read_labels
 from backend.evaluation.report import Evaluation
 from backend.indexer import OnProgress
-from backend.ingestion.collection import Manifest, Opened, open_sources
+from backend.ingestion.collection import (
+    Manifest,
+    Opened,
+    collection_name,
+    is_manifest,
+    open_sources,
+)
 from backend.links import Links
 from backend.pipeline import SearchPipeline
+from backend.preview import preview
 from backend.providers.serving import Serving
 from backend.query import make_query, values
 from backend.store.protocol import ChunkStore
@@ -65,6 +72,7 @@ from backend.types import (
     IndexIdentity,
     IndexProgress,
     IndexReport,
+    Preview,
     Query,
     SearchResponse,
 )
@@ -145,18 +153,19 @@ class Workspace:
 
     def index(
         self,
-        source: str | Path | None = None,
+        source: str | Path | Sequence[str | Path] | None = None,
         *,
         collection: str | None = None,
         description: str = "",
         on_progress: OnProgress = lambda progress: None,
     ) -> IndexReport:
-        """Index a source, or bring its index up to date; queries are answered meanwhile.
+        """Index sources, or bring their index up to date; queries are answered meanwhile.
 
         Args:
-            source: A folder, `dir:folder`, `pypi:name==version` or `installed:name`; None indexes
-                the default collection.
-            collection: What to call it; None takes the source's own name.
+            source: One or several of what `parse_source` takes, such as a folder or
+                `git:https://host/repository@main`; or the path of a TOML manifest that names
+                them. None indexes the default collection.
+            collection: What to call it; None takes the manifest's or the first source's name.
             description: A sentence for people and agents who choose a collection; empty keeps the
                 one it has.
             on_progress: Called some times a second with where the run stands.
@@ -167,20 +176,35 @@ class Workspace:
             IndexingBusy: The collection is being indexed already.
             ModelUnavailable: The embedding model cannot be had.
         """
-        if source is None:
-            manifest = Manifest.load(DEFAULT_MANIFEST)
-            if collection not in (None, manifest.name):
-                raise InvalidSource(
-                    f"No source was named for collection {collection!r}.",
-                    fix="Name a folder or a package to index.",
-                )
+        manifest = _manifest(source, collection, description)
+        if manifest.name:
             return self._index(manifest, on_progress)
-        specs = (str(source),)
-        if collection is None:
-            (opened,) = self._open_sources(specs, lambda progress: None)
-            collection = opened.source.package
-        return self._index(
-            Manifest(name=collection, description=description, sources=specs), on_progress
+        sources = self._open_sources(manifest.sources, on_progress)
+        name = collection_name(sources[0].source)
+        return self._index(replace(manifest, name=name), on_progress, sources)
+
+    def preview(
+        self,
+        source: str | Path | Sequence[str | Path] | None = None,
+        *,
+        collection: str | None = None,
+        on_progress: OnProgress = lambda progress: None,
+    ) -> Preview:
+        """What `index` would read, leave out and take, with the same arguments.
+
+        Packages and repositories are fetched; nothing is indexed.
+
+        Raises:
+            InvalidSource: The source does not exist.
+            SourceUnavailable: A package or repository cannot be fetched.
+            ModelUnavailable: The embedding model cannot be had.
+        """
+        manifest = _manifest(source, collection, "")
+        sources = self._open_sources(manifest.sources, on_progress)
+        name = manifest.name or collection_name(sources[0].source)
+        self._catalog.check_name(name)
+        return preview(
+            sources, collection=name, embedder=self.load().embedder, on_progress=on_progress
         )
 
     def search(
@@ -373,7 +397,9 @@ class Workspace:
             and made == configured
         )
 
-    def _index(self, manifest: Manifest, on_progress: OnProgress) -> IndexReport:
+    def _index(
+        self, manifest: Manifest, on_progress: OnProgress, sources: Sequence[Opened] | None = None
+    ) -> IndexReport:
         name = manifest.name
         with self._loading:
             if name in self._indexing:
@@ -383,7 +409,8 @@ class Workspace:
             current = self._current(name)
             self._indexing.add(name)
         try:
-            sources = self._open_sources(manifest.sources, on_progress)
+            if sources is None:
+                sources = self._open_sources(manifest.sources, on_progress)
             indexer = build_indexer(self.settings, self.load(), self._catalog)
             report, store = indexer.index(
                 name,
@@ -491,6 +518,31 @@ class Workspace:
                 self._stores[collection] = (store, record.info.identity)
                 self._links[collection] = Links(record.info.sources)
             return self._stores[collection]
+
+
+def _manifest(
+    source: str | Path | Sequence[str | Path] | None, collection: str | None, description: str
+) -> Manifest:
+    """What is to be indexed; its name is empty if nobody gave one."""
+    if source is None:
+        manifest = Manifest.load(DEFAULT_MANIFEST)
+        if collection not in (None, manifest.name):
+            raise InvalidSource(
+                f"No source was named for collection {collection!r}.",
+                fix="Name a folder or a package to index.",
+            )
+        return manifest
+    specs = [str(one) for one in ([source] if isinstance(source, (str, Path)) else source)]
+    if not specs:
+        raise InvalidSource("No source was named.", fix="Name a folder or a package to index.")
+    if len(specs) == 1 and is_manifest(specs[0]):
+        manifest = Manifest.load(Path(specs[0]).expanduser())
+        return replace(
+            manifest,
+            name=collection or manifest.name,
+            description=description or manifest.description,
+        )
+    return Manifest(name=collection or "", description=description, sources=tuple(specs))
 
 
 def folder_owner(data_dir: Path) -> dict[str, object] | None:

@@ -19,7 +19,7 @@ LEVELS = [
     {"config"},
     {*STAGES, "query"},
     {"catalog", "pipeline"},
-    {"indexer", "evaluation"},
+    {"preview", "indexer", "evaluation"},
     {"build"},
     {"bench"},
     {"workspace"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,19 @@ class Manifest:
         folder = path.resolve().parent
         sources = tuple(anchored(spec, folder) for spec in specs)
         return cls(name=name, description=description, sources=sources)
+
+
+def is_manifest(source: str) -> bool:
+    """Whether what a user names is the path of a manifest."""
+    try:
+        return source.endswith(".toml") and Path(source).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def collection_name(source: Source) -> str:
+    """What a collection of this source is called if nobody says: its name, fit for a folder's."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", source.package).strip("-._")[:64]
 
 
 @dataclass(frozen=True, slots=True)
