@@ -34,17 +34,29 @@ class Chunk:
     """First and last line, 1-based and inclusive."""
     language: str
     symbol: str
-    """Dotted symbol path (`Client.upsert`), heading path (`Install > GPU`), or empty."""
+    """Where the lines stand: dotted symbol path (`Client.upsert`), heading path (`Install > GPU`),
+    or empty for file-level code and plain text. Several small definitions that share a chunk are
+    joined by `, `; every part of a long one has its name."""
     kind: Kind
     text: str
     """The exact source lines."""
     package: str
     """The distribution or folder name that filters use, such as `qdrant-client`."""
+    defines: str = ""
+    """Dotted paths of the names whose definitions begin in these lines, in their order,
+    parted by blanks: functions, types, constants; not `impl`, `extension` or uses of a name."""
+    plain: str | None = None
+    """What the lines say, where that is not what stands in them: of HTML and notebooks."""
+
+    @property
+    def body(self) -> str:
+        """What is searched: the text, without the markup of HTML and notebooks."""
+        return self.text if self.plain is None else self.plain
 
     @property
     def passage(self) -> str:
-        """What the models read: path and symbol first, then the text."""
-        return f"{self.path} {self.symbol}".rstrip() + "\n" + self.text
+        """What the models read: path and symbol first, then the body."""
+        return f"{self.path} {self.symbol}".rstrip() + "\n" + self.body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,9 @@ from textwrap import dedent
 import pytest
 
 from backend.ingestion.chunking import MAX_CHARS, MERGE_CHARS, chunk_file
-from backend.ingestion.files import MAX_LINE_CHARS, decode
-from backend.ingestion.syntax import definitions
+from backend.ingestion.files import decode
+from backend.ingestion.skipping import MAX_LINE_CHARS
+from backend.ingestion.syntax import read_syntax
 from backend.types import Chunk
 
 
@@ -80,7 +81,10 @@ LANGUAGES = {
     "f.mjs": ("export async function total(cart) {\n  return 1\n}\n", ("function", "total")),
     "a.ts": ("export interface Shop {\n  total: number\n}\n", ("class", "Shop")),
     "f.tsx": ("function Cart(p: P) {\n  return <b>{p.n}</b>\n}\n", ("function", "Cart")),
-    "a.go": ("package a\n\nfunc (s *Shop) Total() int {\n\treturn 1\n}\n", ("method", "Total")),
+    "a.go": (
+        "package a\n\nfunc (s *Shop) Total() int {\n\treturn 1\n}\n",
+        ("method", "Shop.Total"),
+    ),
     "t.go": ("type Shop struct {\n\tN int\n}\n", ("class", "Shop")),
     "a.rs": ("impl Shop {\n    fn total(&self) -> u8 { 1 }\n}\n", ("class", "Shop")),
     "f.rs": ("/// Sums.\npub fn total() -> u8 {\n    1\n}\n", ("function", "total")),
@@ -144,13 +148,23 @@ def test_small_functions_share_a_chunk_that_is_named_by_all_of_them() -> None:
     assert (one.kind, one.symbol, one.start_line, one.end_line) == ("function", "a, b", 1, 6)
 
 
-def test_small_methods_share_a_chunk_that_is_named_by_their_class() -> None:
+def test_small_methods_share_a_chunk_that_is_named_by_all_of_them() -> None:
     getters = "".join(f"    def get_{i}(self):\n        return self.{i}\n\n" for i in range(60))
     chunks = cut(f"class Row:\n{getters}")
+    names = [name for one in chunks for name in one.symbol.split(", ")]
 
-    assert {(one.kind, one.symbol) for one in chunks} == {("class", "Row")}
+    assert names == ["Row", *(f"Row.get_{i}" for i in range(60))]
     assert 1 < len(chunks) < 10
     assert all(len(one.text) <= MERGE_CHARS for one in chunks)
+
+
+def test_small_methods_with_long_names_are_named_by_their_class_alone() -> None:
+    long = "a_name_that_is_long_enough_to_fill_most_of_a_line_on_its_own"
+    getters = "".join(f"    def {long}_{i}(self):\n        return 1\n\n" for i in range(40))
+    chunks = cut(f"class Row:\n{getters}")
+
+    assert {one.symbol for one in chunks} == {"Row"}
+    assert all(len(one.defines.split()) > 2 for one in chunks), "which names it has is still told"
 
 
 def test_decorators_and_comments_right_above_belong_to_the_definition() -> None:
@@ -331,5 +345,5 @@ def test_nesting_that_stalls_parsers_is_cut_as_text() -> None:
     """27,000 open braces take the Scala grammar 45 seconds; the guard looks before it parses."""
     text = "class A {\n" * 27_000
 
-    assert definitions(text, "scala") == ()
-    assert definitions("class A {\n" * 20 + "}\n" * 20, "scala")
+    assert read_syntax(text, "scala").definitions == ()
+    assert read_syntax("class A {\n" * 20 + "}\n" * 20, "scala").definitions

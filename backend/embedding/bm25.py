@@ -69,7 +69,7 @@ def document_vector(chunk: Chunk) -> SparseVector:
     """Encode a chunk: its text, symbol, last three folders, and the file's stem twice."""
     path = PurePosixPath(chunk.path)
     name = " ".join([*path.parts[-4:-1], path.stem, path.stem, chunk.symbol])
-    return _plain(_MODEL.embed_document(" ".join(terms(f"{name}\n{chunk.text}"))))
+    return _plain(_MODEL.embed_document(" ".join(terms(f"{name}\n{chunk.body}"))))
 
 
 def _plain(vector: qe.SparseVector) -> SparseVector:

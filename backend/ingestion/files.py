@@ -6,14 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha1
-from pathlib import PurePosixPath
 
-from backend.ingestion.languages import language_of
+from backend.ingestion.skipping import skip_read, skip_unread
 from backend.types import Kind
-
-MAX_FILE_BYTES = 2_000_000
-MAX_LINE_CHARS = 5_000
-"""Longer lines are written by machines: minified scripts, serialized descriptors, data."""
 
 SKIPPED_FOLDERS = frozenset(
     {
@@ -22,7 +17,6 @@ SKIPPED_FOLDERS = frozenset(
         *(".idea", ".vscode", ".gradle", ".next", ".terraform"),
     }
 )
-_LOCK_FILES = frozenset({"pnpm-lock.yaml", "poetry.lock", "uv.lock", "Pipfile.lock", "go.sum"})
 
 
 class Skipped(Counter[str]):
@@ -81,7 +75,7 @@ class TextFile:
 def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFile]:
     """Read the files that hold searchable text; count the others by reason in `skipped`."""
     for file in files:
-        reason = "" if file.documents else _skip_unread(file)
+        reason = "" if file.documents else skip_unread(file.path, file.size)
         if reason:
             skipped.add(reason, file.path)
             continue
@@ -95,12 +89,9 @@ def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFi
             yield TextFile(file.path, "", digest, file.documents)
             continue
         text = decode(data)
-        if text is None:
-            skipped.add("binary", file.path)
-        elif not text.strip():
-            skipped.add("empty", file.path)
-        elif any(len(line) > MAX_LINE_CHARS for line in text.split("\n")):
-            skipped.add("minified or generated", file.path)
+        reason = "binary" if text is None else skip_read(file.path, text)
+        if text is None or reason:
+            skipped.add(reason, file.path)
         else:
             yield TextFile(file.path, text, digest)
 
@@ -124,19 +115,3 @@ def decode(data: bytes) -> str | None:
     if "\0" in text:
         return None
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _skip_unread(file: SourceFile) -> str:
-    path = PurePosixPath(file.path)
-    in_dist_info = any(part.endswith(".dist-info") for part in path.parts[:-1])
-    if in_dist_info and path.name != "METADATA":
-        return "packaging metadata"
-    if path.name in _LOCK_FILES:
-        return "lock file"
-    if ".min." in path.name:
-        return "minified or generated"
-    if not in_dist_info and language_of(file.path) is None:
-        return "not a known text format"
-    if file.size > MAX_FILE_BYTES:
-        return f"larger than {MAX_FILE_BYTES // 1_000_000} MB"
-    return ""

@@ -2,74 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
 _UNDERLINES = set("=-~^\"'`#*+.:_")
-_MARKDOWN = MarkdownIt("commonmark")
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
+_HTML_HEADING = re.compile(r"<h([1-6])\b[^>]*>(.*?)</h\1\s*>", re.I | re.S)
+_TAG = re.compile(r"<[^<>]*>")
+_FRONT_MATTER_LINES = 100
+
+Heading = tuple[int, int, str]
+"""Line, counted from 0; level, 1 is outermost; title."""
 
 
-def section_starts(
-    lines: Sequence[str], language: str, *, metadata: bool = False
-) -> list[tuple[int, str]]:
-    """Find the headings of a document.
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Lines are counted from 0."""
 
-    Args:
-        lines: The whole document.
-        language: `markdown`, `rst` or `asciidoc`.
-        metadata: The document follows the headers of a wheel's METADATA.
+    headings: tuple[Heading, ...]
+    borders: Mapping[int, int] = field(default_factory=dict)
+    """Lines on which a block begins, and how deep it is nested; 0 is outermost."""
 
-    Returns:
-        First line, counted from 0, and heading path (`Install > GPU`) of every section.
-    """
-    begin = 0
+
+def read_prose(lines: Sequence[str], language: str) -> Prose:
+    """Find the headings of a `markdown`, `rst` or `asciidoc` document."""
+    if language == "markdown":
+        return _markdown(lines)
+    return Prose(tuple(_rst(lines) if language == "rst" else _asciidoc(lines)))
+
+
+def head_end(lines: Sequence[str], *, metadata: bool) -> int:
+    """The line after what stands before a document: front matter, or a wheel's headers."""
     if metadata:
-        begin = next((i + 1 for i, line in enumerate(lines) if not line.strip()), len(lines))
-    body = lines[begin:]
-    found = {"markdown": _markdown, "rst": _rst, "asciidoc": _asciidoc}[language](body)
-    starts: list[tuple[int, str]] = [(0, "")] if begin else []
-    if begin < len(lines) and begin:
-        starts.append((begin, ""))
+        return next((i + 1 for i, line in enumerate(lines) if not line.strip()), len(lines))
+    mark = lines[0].rstrip() if lines else ""
+    if mark not in ("---", "+++"):
+        return 0
+    top = lines[1:_FRONT_MATTER_LINES]
+    return next((i for i, line in enumerate(top, start=2) if line.rstrip() == mark), 0)
+
+
+def heading_paths(headings: Iterable[Heading]) -> Iterator[tuple[int, str]]:
+    """The line of each heading, and its title behind those it stands under."""
     path: list[tuple[int, str]] = []
-    for line, level, title in found:
+    for line, level, title in headings:
         path = [*((outer, name) for outer, name in path if outer < level), (level, title)]
-        start = (line + begin, " > ".join(name for _, name in path))
-        if starts and starts[-1][0] == start[0]:
-            starts.pop()
-        starts.append(start)
-    return starts
+        yield line, " > ".join(name for _, name in path)
 
 
-def _markdown(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def _markdown(lines: Sequence[str]) -> Prose:
+    headings: list[Heading] = []
+    borders: dict[int, int] = {}
     tokens = _MARKDOWN.parse("\n".join(lines))
-    for token, inline in pairwise(tokens):
-        if token.type == "heading_open" and token.map and token.level == 0:
+    for token, inline in pairwise([*tokens, *tokens[:1]]):
+        if token.map is None or token.nesting < 0 or token.type == "inline":
+            continue
+        line = token.map[0]
+        borders.setdefault(line, token.level)
+        if token.type == "heading_open" and token.level == 0:
             title = "".join(part.content for part in inline.children or [] if part.type != "image")
-            yield token.map[0], int(token.tag[1]), title.strip()
+            headings.append((line, int(token.tag[1]), title.strip()))
+        elif token.type == "html_block" and token.level == 0:
+            for found in _HTML_HEADING.finditer(token.content):
+                title = " ".join(_TAG.sub(" ", found[2]).split())
+                if title:
+                    row = line + token.content.count("\n", 0, found.start())
+                    headings.append((row, int(found[1]), title))
+    return Prose(tuple(headings), borders)
 
 
-def _rst(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def _rst(lines: Sequence[str]) -> Iterator[Heading]:
     """Titles are underlined; a style's level is the order in which it first appears."""
     levels: list[str] = []
     for i in range(1, len(lines)):
         mark, title = lines[i].rstrip(), lines[i - 1].rstrip()
         is_underline = len(mark) >= 3 and len(set(mark)) == 1 and mark[0] in _UNDERLINES
-        if not is_underline or not title or title[0].isspace() or len(mark) < len(title):
+        if not is_underline or not title.strip() or len(mark) < len(title):
             continue
         overlined = i >= 2 and lines[i - 2].rstrip() == mark
+        if set(title) <= _UNDERLINES or (title[0].isspace() and not overlined):
+            continue
         style = mark[0] * (2 if overlined else 1)
         if style not in levels:
             levels.append(style)
-        yield (i - 2 if overlined else i - 1), levels.index(style), title
+        yield (i - 2 if overlined else i - 1), levels.index(style), title.strip()
 
 
-def _asciidoc(lines: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    fenced = False
+def _asciidoc(lines: Sequence[str]) -> Iterator[Heading]:
+    fence = ""
     for i, line in enumerate(lines):
-        if line.startswith("----"):
-            fenced = not fenced
+        mark = line.rstrip()
+        if mark[:4] in ("----", "....", "++++", "////") and len(set(mark)) == 1:
+            fence = "" if fence == mark else fence or mark
         marks, _, title = line.partition(" ")
-        if not fenced and title.strip() and set(marks) == {"="} and len(marks) <= 6:
+        if not fence and title.strip() and set(marks) == {"="} and len(marks) <= 6:
             yield i, len(marks), title.strip()

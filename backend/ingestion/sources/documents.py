@@ -14,8 +14,9 @@ from urllib.parse import quote, urlencode
 
 from backend.errors import InvalidSource
 from backend.ingestion.chunking import MAX_CHARS
-from backend.ingestion.files import MAX_FILE_BYTES, Document, Skipped, SourceFile
+from backend.ingestion.files import Document, Skipped, SourceFile
 from backend.ingestion.languages import language_of
+from backend.ingestion.skipping import MAX_FILE_BYTES
 from backend.ingestion.sources.origin import Origin
 from backend.ingestion.sources.source import readable
 from backend.types import Kind

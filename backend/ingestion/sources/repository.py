@@ -12,7 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from backend.errors import SourceUnavailable
-from backend.ingestion.files import MAX_FILE_BYTES, Skipped, SourceFile, decode
+from backend.ingestion.files import Skipped, SourceFile, decode
+from backend.ingestion.skipping import MAX_FILE_BYTES
 from backend.ingestion.sources import git
 from backend.ingestion.sources.ignoring import OWN_IGNORE, select
 from backend.ingestion.sources.origin import Origin, permalinks

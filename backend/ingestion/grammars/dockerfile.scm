@@ -1,0 +1,2 @@
+(from_instruction as: (image_alias) @name) @constant
+(comment) @above
