@@ -1,9 +1,9 @@
 """The collections in a data folder: what is searched, and what an interrupted run left behind.
 
-A collection is a folder of *generations*, each a whole index, and one `collection.json` that names
-the generation to search. A new generation is built beside the old one and becomes current by
-replacing that file, which either happens or does not: a run that is killed at any moment leaves
-what was indexed before as it was.
+A collection is a folder of *generations*, each a whole index with the ledger of what lies in it,
+and one `collection.json` that names the generation to search. What is searched is updated in place;
+only what is made otherwise (another model, another chunker) is built beside it as a new generation,
+and becomes current by replacing that file, which either happens or does not.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from loguru import logger
 
-from backend.errors import IndexDamaged, InvalidSource, UnknownCollection
+from backend.errors import DataFolderUnusable, IndexDamaged, InvalidSource, UnknownCollection
 from backend.types import CollectionInfo, IndexIdentity, SourceSummary
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -32,8 +34,6 @@ class Record:
     """What `collection.json` holds."""
 
     generation: str
-    fingerprint: str
-    """Hash of all that decides what the index holds."""
     info: CollectionInfo
 
 
@@ -82,6 +82,20 @@ class Catalog:
         """Where the engine keeps a generation."""
         return self._folder / name / generation / "index"
 
+    def ledger_file(self, name: str, generation: str) -> Path:
+        """Where the files and chunks of a generation are noted."""
+        return self._folder / name / generation / "ledger.sqlite"
+
+    def scratch_file(self) -> IO[bytes]:
+        """An empty file without a name, which is gone when it is closed.
+
+        Raises:
+            DataFolderUnusable: The folder cannot be written.
+        """
+        with _writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return tempfile.TemporaryFile(dir=self._folder)
+
     def check_name(self, name: str) -> None:
         """Refuse what cannot be a folder's name on every system.
 
@@ -98,8 +112,9 @@ class Catalog:
         """Make room for a new generation of a collection."""
         generation = f"generation-{uuid.uuid4().hex[:12]}"
         folder = self._folder / name / generation
-        folder.mkdir(parents=True)
-        (folder / _IDENTITY).write_text(json.dumps(asdict(identity)))
+        with _writing(folder):
+            folder.mkdir(parents=True)
+            (folder / _IDENTITY).write_text(json.dumps(asdict(identity)))
         return generation
 
     def generations(self, name: str) -> Iterator[tuple[str, IndexIdentity]]:
@@ -110,15 +125,23 @@ class Catalog:
             except (OSError, ValueError, TypeError):
                 continue  # Cut off while it was begun: there is nothing in it.
 
+    def searched_generation(self, name: str) -> str | None:
+        """The generation on record, if there is one."""
+        try:
+            return self.record(name).generation
+        except (UnknownCollection, IndexDamaged):
+            return None
+
     def commit(self, name: str, record: Record) -> None:
         """Make a generation the one that is searched."""
         path = self._folder / name / _RECORD
         scratch = path.with_suffix(".part")
-        with scratch.open("w") as file:
-            json.dump(asdict(record), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        with _writing(path):
+            with scratch.open("w") as file:
+                json.dump(asdict(record), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(scratch, path)
 
     def discard_earlier(self, name: str) -> None:
         """Delete all generations but the current one."""
@@ -128,11 +151,21 @@ class Catalog:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise DataFolderUnusable(
+            f"{path} cannot be written: {exc.strerror}.",
+            fix="Check the data folder's permissions and the free disk space.",
+        ) from exc
+
+
 def _record(data: dict[str, Any]) -> Record:
     info = data["info"]
     return Record(
         generation=data["generation"],
-        fingerprint=data["fingerprint"],
         info=CollectionInfo(
             **{
                 **info,

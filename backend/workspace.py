@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -33,7 +34,7 @@ from backend.build import (
     remote_embedder,
     remote_scorer,
 )
-from backend.catalog import Catalog
+from backend.catalog import Catalog, Record
 from backend.config import DEFAULT_COLLECTION, Settings, load_settings
 from backend.embedding.probe import check_space, take_probe
 from backend.errors import (
@@ -52,7 +53,6 @@ from backend.evaluation.experiment import OnProgress as OnEvaluation
 from backend.evaluation.experiment import evaluate
 from backend.evaluation.labels import read_labels
 from backend.evaluation.report import Evaluation
-from backend.indexer import OnProgress
 from backend.ingestion.collection import (
     Manifest,
     Opened,
@@ -65,6 +65,7 @@ from backend.pipeline import SearchPipeline
 from backend.preview import preview
 from backend.providers.serving import Serving
 from backend.query import make_query, values
+from backend.reading import OnProgress
 from backend.store.protocol import ChunkStore
 from backend.types import (
     CollectionInfo,
@@ -412,19 +413,15 @@ class Workspace:
             if sources is None:
                 sources = self._open_sources(manifest.sources, on_progress)
             indexer = build_indexer(self.settings, self.load(), self._catalog)
-            report, store = indexer.index(
+            report = indexer.index(
                 name,
                 sources,
                 description=manifest.description,
                 current=current,
+                publish=partial(self._publish, name),
                 on_progress=on_progress,
             )
-            if store is not None:
-                # The store before is released when its last search has ended.
-                with self._loading:
-                    self._stores[name] = (store, report.info.identity)
-                self._catalog.discard_earlier(name)
-            self._links[name] = Links(report.info.sources)
+            self._catalog.discard_earlier(name)
             on_progress(
                 IndexProgress(
                     phase="done", chunks=report.info.chunks, chunks_total=report.info.chunks
@@ -435,6 +432,13 @@ class Workspace:
             self._indexing.discard(name)
             if self._models is not None and not self._indexing:
                 self._models.embedder.release()
+
+    def _publish(self, name: str, record: Record, store: ChunkStore) -> None:
+        """Search this index from now on. The one before is released with its last search."""
+        with self._loading:
+            self._catalog.commit(name, record)
+            self._stores[name] = (store, record.info.identity)
+            self._links[name] = Links(record.info.sources)
 
     def _check_open(self) -> None:
         if not self._lock.is_locked:
@@ -507,12 +511,6 @@ class Workspace:
             self._check_open()
             if collection not in self._stores:
                 record = self._catalog.record(collection)
-                if collection in self._indexing:
-                    # Its files are still open in the run that is making them.
-                    raise IndexingBusy(
-                        f"{collection} is being indexed for the first time.",
-                        fix="Wait until it is done.",
-                    )
                 folder = self._catalog.index_folder(collection, record.generation)
                 store = EdgeStores(self.settings).open(folder)
                 self._stores[collection] = (store, record.info.identity)

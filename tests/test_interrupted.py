@@ -75,22 +75,25 @@ def test_a_first_indexing_that_is_killed_is_continued(
         assert workspace.search("f_7", collection="many").hits[0].chunk.path == "m007.py"
 
 
-@pytest.mark.parametrize("moment", ["embed 256", "optimize 300"])
-def test_a_killed_reindexing_leaves_the_index_before_as_it_was(
-    data_dir: Path, tmp_path: Path, moment: str
+@pytest.mark.parametrize(("moment", "written"), [("embed 128", 128), ("optimize 200", 200)])
+def test_a_killed_update_leaves_each_file_as_it_was_or_as_it_is(
+    data_dir: Path, tmp_path: Path, moment: str, written: int
 ) -> None:
     folder = write_files(tmp_path / "many", many_files(300))
     with Workspace(data_dir) as workspace:
         workspace.index(folder, collection="many")
-    write_files(folder, many_files(300, changed=100))
+    write_files(folder, many_files(300, changed=200))
     index_and_kill(data_dir, folder, at=moment)
     with Workspace(data_dir) as workspace:
-        (old,) = workspace.search("f_299", collection="many", top_k=1).hits
+        found = workspace.search("return", collection="many", top_k=100, path_prefix="m1")
+        texts = {hit.chunk.path: hit.chunk.text for hit in found.hits}
+        changed = {f"m{i:03}.py" for i in range(100, 100 + written)}
         report = workspace.index(folder, collection="many")
         (new,) = workspace.search("f_299", collection="many", top_k=1).hits
 
-        assert "return 299" in old.chunk.text
+        assert len(texts) == len(found.hits) == 100
+        assert {path for path, text in texts.items() if "return -" in text} == changed & {*texts}
         assert "return -299" in new.chunk.text
-        assert report.info.chunks == 300
-        assert report.embedded == {"embed 256": 44, "optimize 300": 0}[moment]
+        assert (report.info.chunks, report.embedded) == (300, 200 - written)
+        assert workspace.index(folder, collection="many").changed is False
     assert len(list((data_dir / "collections/many").glob("generation-*"))) == 1

@@ -58,6 +58,9 @@ class SourceFile:
     read: Callable[[], bytes]
     documents: tuple[Document, ...] = ()
     """Set when the file arrives already cut; the rules for files then do not apply to it."""
+    stamp: str = ""
+    """Differs whenever the content may: a file with the stamp that it had before is not read again.
+    Empty where nothing tells but the content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.checkout import checkout_origin
 from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, Scope
 from backend.ingestion.sources.origin import Origin
-from backend.ingestion.sources.source import readable
+from backend.ingestion.sources.source import readable, stamp
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ class Folder:
                 skipped.add("not a regular file", readable(path))
             else:
                 try:
-                    size = entry.stat(follow_symlinks=False).st_size
+                    facts = entry.stat(follow_symlinks=False)
                 except OSError:  # It vanished since the folder was listed.
                     skipped.add("unreadable", readable(path))
                     continue
-                yield SourceFile(readable(path), size, Path(entry.path).read_bytes)
+                read = Path(entry.path).read_bytes
+                yield SourceFile(readable(path), facts.st_size, read, stamp=stamp(facts))
 
 
 def existing(path: Path, what: str) -> Path:

@@ -77,7 +77,7 @@ class Repository:
                 elif size < 1024 and objects.read(sha).startswith(_LFS):
                     skipped.add("kept in Git LFS", path)
                 else:
-                    yield SourceFile(path, size, partial(objects.read, sha))
+                    yield SourceFile(path, size, partial(objects.read, sha), stamp=sha)
 
     def _blobs(self, skipped: Skipped) -> dict[str, str]:
         """Path to object name of every regular file."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.origin import Origin
+
+_TICK_NS = 2_000_000_000
+"""File systems tell times in ticks of up to two seconds: a file that was just written may be
+written again within the same one."""
 
 
 class Source(Protocol):
@@ -51,3 +57,13 @@ def tree_order(path: str) -> list[tuple[bool, str]]:
     """Folders before files, each by name: a package's own copy comes before one at the root."""
     parts = path.split("/")
     return [(False, part) for part in parts[:-1]] + [(True, parts[-1])]
+
+
+def stamp(facts: os.stat_result) -> str:
+    """What tells of a file whether its content may have changed; empty while it is too fresh.
+
+    The time of the last change to its inode cannot be set back, unlike that to its content.
+    """
+    if max(facts.st_mtime_ns, facts.st_ctime_ns) > time.time_ns() - _TICK_NS:
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}-{facts.st_ino}"
