@@ -20,11 +20,15 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from backend.build import load_models
 from backend.config import DEFAULT_COLLECTION, load_settings
+from backend.embedding.endpoint import EmbeddingEndpoint
 from backend.embedding.protocol import Embedder
+from backend.models.catalogue import load_catalogue
+from backend.providers.client import ProviderClient
 from backend.reranking.cross_encoder import CrossEncoder
 from backend.types import Chunk, ScoredChunk
 from backend.workspace import Workspace
@@ -62,6 +66,7 @@ def main() -> None:
     models = load_models(settings)
     measure_embedding(models.embedder, chunks, arguments.rounds)
     measure_reranking(models.reranker, chunks, arguments.rounds)
+    measure_endpoint(arguments.rounds)
     if not arguments.skip_app:
         measure_app(arguments.data_dir)
 
@@ -152,6 +157,61 @@ def measure_reranking(reranker: CrossEncoder, chunks: Sequence[Chunk], rounds: i
             f" | {scored / len(spent):.0f} of 100 scored | |",
             flush=True,
         )
+
+
+_PROVIDER = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+numbers = [((i * 7919) % 1009 - 504) / 1009 for i in range(3584)]
+body = json.dumps({"data": [{"index": 0, "embedding": numbers}]}).encode()
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 20
+    disable_nagle_algorithm = True
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+def measure_endpoint(rounds: int) -> None:
+    """A query embedded over HTTP, 3,584 numbers, against the same round trip by plain httpx."""
+    provider = subprocess.Popen(
+        [sys.executable, "-c", _PROVIDER], stdout=subprocess.PIPE, text=True
+    )
+    assert provider.stdout is not None
+    url = f"http://127.0.0.1:{int(provider.stdout.readline())}/v1"
+    card = load_catalogue().card("nomic-ai/nomic-embed-code")
+    client = ProviderClient(url)
+    ours = EmbeddingEndpoint(
+        client, path="/embeddings", card=card, served_as=card.id, max_inputs=1, max_chars=1
+    )
+    turns = 20
+    try:
+        with httpx.Client() as plain:
+            body = {"model": card.id, "input": [card.query_prefix + QUERIES[0]]}
+            measured, reference = alternate(
+                lambda: [ours.embed_query(QUERIES[0]) for _ in range(turns)],
+                lambda: [plain.post(f"{url}/embeddings", json=body).json() for _ in range(turns)],
+                rounds * 3,
+            )
+    finally:
+        ours.close()
+        provider.terminate()
+        provider.wait(timeout=30)
+    row(
+        "embedding a query over HTTP, 3,584 numbers",
+        _each(measured, turns),
+        _each(reference, turns),
+        "plain httpx",
+    )
 
 
 def measure_app(data_dir: Path) -> None:
