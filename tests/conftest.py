@@ -78,8 +78,8 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
 
     served = []
 
-    def serve_one(make: Callable[[Workspace], Build]) -> App:
-        workspace = open_workspace(port=0, rerank_budget_ms=10_000)
+    def serve_one(make: Callable[[Workspace], Build], **settings: object) -> App:
+        workspace = open_workspace(port=0, rerank_budget_ms=10_000, **settings)
         preparation = Preparation(workspace, build=make(workspace))
         page, url = app.serve(workspace, preparation)
         served.append((page, preparation))

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from loguru import logger
 
+from backend.build import Models
 from backend.config import DEFAULT_COLLECTION
 from backend.errors import SearchError
 from backend.preparation import Preparation
@@ -18,6 +19,7 @@ from backend.types import Filters
 from backend.workspace import Workspace
 from ui.answer import Answer, introduction, problem, show, waiting
 from ui.panel import panel, render
+from ui.providers_panel import ProvidersPanel
 from ui.status import status
 
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples" / "qdrant_ecosystem.txt"
@@ -101,6 +103,7 @@ class SearchTab:
                     label="Reranking budget (ms)",
                     min_width=160,
                 )
+        self._providers = ProvidersPanel(self._workspace)
         self._intro = panel(elem_id="intro")
         self._panels = [panel(elem_id=name) for name in ("verdict", "order", "hits")]
         self._timer = gr.Timer(TICK_S)
@@ -123,7 +126,7 @@ class SearchTab:
                 self._budget.submit,
             ],
             self._search,
-            [self._text, *options],
+            [self._text, *options, self._providers.models],
             self._panels,
             js="(...given) => window.rankscope.asked(given)",
             trigger_mode="always_last",
@@ -131,6 +134,7 @@ class SearchTab:
             concurrency_id="search",
             **private,
         )
+        self._providers.connect(self._collection)
         self._collection.change(
             self._choices, self._collection, self._facets, queue=False, **private
         )
@@ -161,6 +165,7 @@ class SearchTab:
         rerank: bool,
         candidates: float,
         budget_ms: float | None,
+        models: Models | None,
         event: gr.EventData,
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Yield the first stage's answer at once, then the final one."""
@@ -186,7 +191,7 @@ class SearchTab:
             if self._preparation.awaited(query.collection):
                 yield _html(waiting(query.collection))
                 return
-            for response in self._workspace.stream(query):
+            for response in self._workspace.stream(query, models):
                 yield _html(show(response))
         except SearchError as exc:
             yield _html(problem(exc.message, exc.fix))
