@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conftest import App
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from provider import Answer, Asked, Provider, running, serve_models
 
 from backend.config import DEFAULT_COLLECTION
 from backend.reranking.cross_encoder import CrossEncoder
@@ -360,3 +361,108 @@ def test_progress_shows_and_an_early_query_is_answered_when_ready(
     answered(page)
     assert "docs/guide.md" in "".join(paths(page))
     expect(bar).to_have_count(0)
+
+
+# Models at a provider
+
+KEY = "sk-visitor-0123456789abcdef"
+
+
+@pytest.fixture
+def provider(app: App) -> Iterator[Provider]:
+    """Serves the embedding model of the app, and a reranker, to whoever has the key."""
+    model = app.workspace.load().embedder
+
+    def behave(asked: Asked) -> Answer:
+        if asked.headers.get("Authorization") != f"Bearer {KEY}":
+            return Answer(status=401)
+        if not asked.path.endswith("/embeddings"):
+            return serve_models(asked)
+        vectors = [model.embed_query(text).tolist() for text in asked.body["input"]]
+        return Answer({"data": [{"index": i, "embedding": v} for i, v in enumerate(vectors)]})
+
+    with running(behave) as served:
+        yield served
+
+
+@pytest.fixture
+def provided(serve: Callable[..., App], corpus: Path) -> App:
+    """An app whose operator allows providers on this machine."""
+    made = serve(
+        lambda workspace: (
+            lambda on_progress: workspace.index(
+                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
+            )
+        ),
+        provider_hosts="127.0.0.1",
+    )
+    assert made.preparation.wait(timeout_s=300).step == "ready"
+    return made
+
+
+def choose_provider(page: Page, name: str, url: str, served_as: str, *, which: str) -> None:
+    if not page.locator(f"#{which}-url input").is_visible():
+        page.get_by_text("Where models run").click()
+    page.locator(f"#{which}-at input").click()
+    page.locator(f"#{which}-at").get_by_role("option", name=name).click()
+    page.locator(f"#{which}-url input").fill(url)
+    page.locator(f"#{which}-as input").fill(served_as)
+    page.locator(f"#{which}-key input").fill(KEY)
+
+
+def test_a_visitors_provider_answers_and_the_key_stays_out_of_the_page(
+    provided: App, visit: Callable[..., Page], provider: Provider
+) -> None:
+    page = visit(provided.url)
+    for which, model in (("embed", "minilm"), ("rerank", "acme/rank")):
+        choose_provider(page, "Custom URL", provider.url, model, which=which)
+    page.locator("#providers-use").click()
+    expect(page.locator("#providers-status")).to_contain_text("Connected for this visit")
+    ask(page, QUERY)
+    answered(page)
+
+    assert paths(page)
+    asked = {(one.path, one.body["model"]) for one in provider.asked}
+    assert asked == {("/v1/embeddings", "minilm"), ("/v1/rerank", "acme/rank")}
+    assert page.locator("#embed-key input").input_value() == ""
+    assert page.locator("#embed-key input").get_attribute("type") == "password"
+    assert KEY not in page.content() + page.url
+    assert KEY not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+
+    provider.behave = lambda asked: Answer(status=401)
+    ask(page, "failed batch")
+    expect(page.locator(".degraded")).to_contain_text("refused the key")
+    assert paths(page), "words alone still find something"
+
+
+def test_a_visitor_who_chose_nothing_searches_with_the_configured_models(
+    provided: App, visit: Callable[..., Page], provider: Provider
+) -> None:
+    """What one visitor connected is not another's."""
+    one, other = visit(provided.url), visit(provided.url)
+    choose_provider(one, "Custom URL", provider.url, "minilm", which="embed")
+    one.locator("#providers-use").click()
+    expect(one.locator("#providers-status")).to_contain_text("Connected")
+    count = len(provider.asked)
+    ask(other, QUERY)
+    answered(other)
+
+    assert len(provider.asked) == count
+
+
+def test_an_address_that_is_not_public_is_refused_on_the_page(
+    app: App, visit: Callable[..., Page], provider: Provider
+) -> None:
+    page = visit(app.url)
+    choose_provider(page, "Custom URL", provider.url, "minilm", which="embed")
+    page.locator("#providers-use").click()
+    expect(page.locator("#providers-status")).to_contain_text("is not https")
+    page.locator("#embed-url input").fill(provider.url.replace("http:", "https:"))
+    page.locator("#embed-key input").fill(KEY)
+    page.locator("#providers-use").click()
+    expect(page.locator("#providers-status")).to_contain_text("is not a public address")
+
+    assert provider.asked == []
+    assert page.locator("#embed-at").inner_text().count("Ollama") == 0
+    ask(page, QUERY)
+    answered(page)
