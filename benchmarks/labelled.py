@@ -1,11 +1,14 @@
-"""Labelled sets: BEIR folders, and spans in the default collection; and their measure."""
+"""Labelled sets: BEIR folders; spans, names and paths in the default collection; the measure."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import math
+import random
+import re
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,11 @@ from backend.types import Chunk, ChunkId
 
 SPANS = "qdrant_ecosystem"
 _BEIR = ("cosqa_dev", "anthropic_docs_qa")
+LOOKUPS = 150
+"""Queries of each kind that `lookups` makes."""
+_MOST_DEFINITIONS = 3
+"""A name defined in more places than these does not say which one is wanted."""
+_LAST_LINE = 10**9
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,49 @@ def ndcg(ranking: Sequence[Chunk], targets: Sequence[Target], *, k: int) -> floa
 def load_all(folder: Path, *, downloads: Path) -> list[LabelledSet]:
     """Read the dev sets below a folder; wheels of the default collection are fetched."""
     return [_spans(folder / SPANS, downloads), *(_beir(folder / name) for name in _BEIR)]
+
+
+def lookups(labelled: LabelledSet) -> list[LabelledSet]:
+    """Names and paths of a set's own chunks as queries: what nobody labels, for it labels itself.
+
+    Returns:
+        `names`, half of them with the class or module they stand in, each answered by its
+        definitions; and `paths`, each the last parts of a file's path, answered by the file.
+    """
+    defined: dict[str, list[Chunk]] = defaultdict(list)
+    files: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for chunk in labelled.chunks:
+        for symbol in chunk.symbol.split(", ") if chunk.kind != "section" else ():
+            own = symbol.rpartition(".")[2]
+            if re.fullmatch(r"\w{5,}", own) and not own.startswith("__"):
+                for name in {own, ".".join(symbol.split(".")[-2:])}:
+                    defined[name].append(chunk)
+        parts = chunk.path.split("/")
+        for size in (1, 2, 3):
+            files["/".join(parts[-size:])].add((chunk.package, chunk.path))
+    names = {
+        name: [Target(c.package, c.path, c.start_line, c.end_line, 1) for c in found]
+        for name, found in defined.items()
+        if len(found) <= _MOST_DEFINITIONS
+    }
+    paths = {
+        path: [Target(package, whole, 1, _LAST_LINE, 1) for package, whole in found]
+        for path, found in files.items()
+        if len(found) == 1
+    }
+    return [_sampled("names", labelled, names), _sampled("paths", labelled, paths)]
+
+
+def _sampled(
+    name: str, labelled: LabelledSet, targets: Mapping[str, Sequence[Target]]
+) -> LabelledSet:
+    queries = random.Random(0).sample(sorted(targets), min(LOOKUPS, len(targets)))
+    return LabelledSet(
+        name=name,
+        chunks=labelled.chunks,
+        queries=queries,
+        targets=[targets[query] for query in queries],
+    )
 
 
 def _spans(folder: Path, downloads: Path) -> LabelledSet:

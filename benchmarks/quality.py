@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from backend.query import make_query
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import MODES
-from backend.types import Chunk, FloatArray, Fusion, Quantization, QuantizationMode
+from backend.types import Chunk, FloatArray, Fusion, Hit, Quantization, QuantizationMode
 from benchmarks.labelled import LabelledSet, load_all
 
 RECALL_AT = 50
@@ -78,6 +78,30 @@ class Measured:
             sparse = [document_vector(chunk) for chunk in chunks]
             store.upsert(chunks, self.vectors[part], sparse, self.tokens[part])
         store.optimize()
+
+    def first_stage(
+        self, models: Models, folder: str, *, depth: int
+    ) -> Callable[[str], Sequence[Hit]]:
+        """Index the corpus in `folder` as the product does; search it without reranking."""
+        settings = load_settings()
+        store = edge(
+            configured_fusion(settings), settings.quantization, rescore=True, folder=folder
+        )
+        self.fill(store)
+        pipeline = build_pipeline(models, store, configured_identity(settings, models.embedder))
+
+        def search(text: str) -> Sequence[Hit]:
+            query = make_query(
+                text,
+                collection="",
+                settings=settings,
+                top_k=depth,
+                candidates=depth,
+                rerank=False,
+            )
+            return pipeline.search(query).hits
+
+        return search
 
     def ndcg(
         self, store: ChunkStore, models: Models, *, rerank: bool, budget_ms: float = 60_000

@@ -1,7 +1,7 @@
 """Measure rerankers on the dev candidates: logits once, then every blend for nothing.
 
 `python -m training.evaluate scores --model <folder> --dev <folder> --out <scores.json>` scores the
-candidates; `... blend <scores.json>...` prints nDCG@10 of dense, BM25, hybrid, the reranker alone
+candidates; `... blend <scores.json>...` prints nDCG@10 of the first stage, the reranker alone
 and the blends, and names the rule that holds best on all sets.
 """
 
@@ -97,11 +97,6 @@ def measure(dev: Sequence[Judged], order: Callable[[int, Judged], Sequence[int]]
     return total / max(len(dev), 1)
 
 
-def by(scores: Sequence[float]) -> list[int]:
-    """Order of the candidates by one score, best first."""
-    return [int(i) for i in np.argsort(-np.array(scores), kind="stable")]
-
-
 def reranked(
     logits: Sequence[Sequence[float]], count: int, weight: float, heat: float, form: str
 ) -> Callable[[int, Judged], Sequence[int]]:
@@ -141,10 +136,8 @@ def print_blends(dev_folder: Path, files: Sequence[Path], count: int, full: bool
             cells = "".join(f"{v:12.4f}" for v in [*values, sum(values) / len(values)])
             write(name.ljust(28) + cells + "\n")
 
-        line("dense", [measure(d, lambda _, q: by(q.dense)) for d in sets.values()])
-        line("bm25", [measure(d, lambda _, q: by(q.lexical)) for d in sets.values()])
         base = [measure(d, lambda _, q: range(len(q.fused))) for d in sets.values()]
-        line("hybrid", base)
+        line("first stage", base)
         line(
             "reranker alone",
             [measure(d, reranked(logits[n], count, 1.0, 1.0, "z")) for n, d in sets.items()],
