@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,15 @@ from backend.config import load_settings
 from backend.embedding.bm25 import document_vector
 from backend.inference.session import OnnxModel
 from backend.query import make_query
+from backend.ranking.stage import SIGNAL_NAMES
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
 from backend.store.quantization import MODES
-from backend.types import Chunk, FloatArray, Fusion, Hit, Quantization, QuantizationMode
-from benchmarks.labelled import LabelledSet, load_all
+from backend.types import FloatArray, Fusion, Hit, Quantization, QuantizationMode
+from benchmarks.labelled import SPANS, LabelledSet, load_all, lookups
 
 RECALL_AT = 50
+BUDGET_MS = 200
 
 
 def main() -> None:
@@ -104,21 +107,30 @@ class Measured:
         return search
 
     def ndcg(
-        self, store: ChunkStore, models: Models, *, rerank: bool, budget_ms: float = 60_000
-    ) -> tuple[float, float]:
-        """nDCG@10 through the real pipeline, and the median milliseconds of a query."""
+        self,
+        store: ChunkStore,
+        models: Models,
+        *,
+        rerank: bool,
+        signals: bool = True,
+        budget_ms: float = 60_000,
+        lookups: Sequence[LabelledSet] = (),
+    ) -> list[float]:
+        """nDCG@10 of the set, then of others over the same chunks, through the real pipeline."""
         settings = load_settings()
-        pipeline = build_pipeline(models, store, configured_identity(settings, models.embedder))
-        rankings: list[list[Chunk]] = []
-        spent: list[float] = []
-        for text in self.labelled.queries:
-            query = make_query(
-                text, collection="", settings=settings, rerank=rerank, budget_ms=budget_ms
-            )
-            response = pipeline.search(query)
-            rankings.append([hit.chunk for hit in response.hits])
-            spent.append(response.timings["total"])
-        return self.labelled.ndcg(rankings), float(np.median(spent))
+        identity = configured_identity(settings, models.embedder)
+        left_out = () if signals else SIGNAL_NAMES
+        pipeline = build_pipeline(models, store, identity, without_signals=left_out)
+        found = []
+        for labelled in (self.labelled, *lookups):
+            rankings = []
+            for text in labelled.queries:
+                query = make_query(
+                    text, collection="", settings=settings, rerank=rerank, budget_ms=budget_ms
+                )
+                rankings.append([hit.chunk for hit in pipeline.search(query).hits])
+            found.append(labelled.ndcg(rankings))
+        return found
 
 
 def edge(fusion: Fusion, mode: QuantizationMode, *, rescore: bool, folder: str) -> EdgeStore:
@@ -131,27 +143,30 @@ def edge(fusion: Fusion, mode: QuantizationMode, *, rescore: bool, folder: str) 
 
 
 def print_stages(measured: Sequence[Measured], models: Models) -> None:
-    """Dense, BM25, their fusion, and the fusion reranked, without and with the usual budget."""
-    budget = load_settings().rerank_budget_ms
+    """Dense, BM25, their fusion, with signals, and reranked without and with a tight budget."""
     tuned = configured_fusion(load_settings())
-    print("\n| set | dense | BM25 | hybrid | + reranker | + reranker in", f"{budget:g} ms |")
-    print("|---|---|---|---|---|---|")
+    columns = ("set", "dense", "BM25", "fused", "+ signals", "+ reranker", f"in {BUDGET_MS} ms")
+    print(f"\n| {' | '.join(columns)} |")
+    print("|---|---|---|---|---|---|---|")
     for one in measured:
-        row = []
+        others = lookups(one.labelled) if one.labelled.name == SPANS else []
+        found = []
         # A thousand points of BM25 to one of cosine leave the cosine without a say.
         for weight in (0.0, 1000.0, tuned.bm25_weight):
             fusion = replace(tuned, bm25_weight=weight)
             with tempfile.TemporaryDirectory() as folder:
                 store = edge(fusion, load_settings().quantization, rescore=True, folder=folder)
                 one.fill(store)
-                row.append(one.ndcg(store, models, rerank=False)[0])
+                measure = partial(one.ndcg, store, models, lookups=others)
+                found.append(measure(rerank=False, signals=False))
                 if fusion == tuned:
-                    row.append(one.ndcg(store, models, rerank=True)[0])
-                    row.append(one.ndcg(store, models, rerank=True, budget_ms=budget)[0])
+                    found.append(measure(rerank=False))
+                    found.append(measure(rerank=True))
+                    found.append(measure(rerank=True, budget_ms=BUDGET_MS))
                 store.close()
-        print(
-            f"| {one.labelled.name} |", " | ".join(f"{value:.3f}" for value in row), "|", flush=True
-        )
+        for labelled, *row in zip((one.labelled, *others), *found, strict=True):
+            cells = " | ".join(f"{value:.3f}" for value in row)
+            print(f"| {labelled.name} | {cells} |", flush=True)
 
 
 def print_modes(one: Measured, models: Models) -> None:
@@ -174,7 +189,7 @@ def print_modes(one: Measured, models: Models) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 store = edge(fusion, mode, rescore=rescore, folder=folder)
                 one.fill(store)
-                quality, _ = one.ndcg(store, models, rerank=False)
+                (quality,) = one.ndcg(store, models, rerank=False)
                 store.close()
             yes = "yes" if rescore and mode != "none" else "no"
             print(
