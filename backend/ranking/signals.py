@@ -89,11 +89,15 @@ _MIN_JOINED = 4
 
 
 def path_words_shared(field: Field) -> list[float]:
-    """Share of the query's words, rare ones counting more, that stand in the stem or a folder."""
+    """Share of the query's words, rare ones counting more, in the file's stem; half in a folder."""
     rarity = field.rarity
     whole = sum(rarity.values()) or 1.0
     shares = {
-        file: sum(rarity[s] for s in (words.stem | words.folders) & rarity.keys()) / whole
+        file: sum(
+            rarity[s] * (1.0 if s in words.stem else 0.5)
+            for s in (words.stem | words.folders) & rarity.keys()
+        )
+        / whole
         for file, words in field.paths.items()
     }
     return [shares[file] for file in field.files]
@@ -118,6 +122,26 @@ def symbol_words_shared(field: Field) -> list[float]:
     ]
 
 
+def good_company(field: Field) -> list[float]:
+    """How good the best other candidate of the file is: 1 as the best of all, 0 as the fiftieth."""
+    scores = [hit.score for hit in field.found]
+    best, floor = scores[0], scores[min(len(scores), _COMPANY) - 1]
+    by_file: dict[tuple[str, str], list[float]] = {}
+    for file, score in zip(field.files, scores, strict=True):
+        by_file.setdefault(file, []).append(score)  # Best first, as the candidates are.
+    seen: set[tuple[str, str]] = set()
+    values = []
+    for file in field.files:
+        others = by_file[file]
+        other = others[file not in seen] if len(others) > 1 else floor
+        seen.add(file)
+        values.append(max(other - floor, 0.0) / ((best - floor) or 1.0))
+    return values
+
+
+_COMPANY = 50
+
+
 def set_aside(field: Field) -> list[float]:
     """1 for tests, examples, benchmarks, vendored and legacy files, unless the query asks so."""
     if field.reading.words & _ASKS_ASIDE:
@@ -134,17 +158,18 @@ def prose(field: Field) -> list[float]:
 
 SIGNALS: tuple[Signal, ...] = (
     Signal("file named", 0.08, "the query spells the file's name", file_named),
-    Signal("path words", 0.06, "the query's words stand in the path", path_words_shared),
+    Signal("path words", 0.08, "the query's words stand in the path", path_words_shared),
     Signal("definition", 0.06, "defines a name that the query spells", defines_name),
-    Signal("symbol words", 0.06, "the query's words stand in the symbol", symbol_words_shared),
+    Signal("symbol words", 0.03, "the query's words stand in the symbol", symbol_words_shared),
+    Signal("company", 0.02, "the file has another good hit", good_company),
     Signal("aside", -0.10, "a test, an example, a vendored or legacy copy", set_aside),
-    Signal("prose", -0.05, "documentation, where code answers too", prose),
+    Signal("prose", -0.06, "documentation, where code answers too", prose),
 )
 """Chosen together on the dev sets and on queries over forty repositories; `benchmarks/ablation.py`
 prints what leaving each of them out costs."""
 
 SAME_FILE = "same file"
-SAME_FILE_WEIGHT = -0.03
+SAME_FILE_WEIGHT = -0.05
 """For each better hit of the same file, two at most: other files come up, and what a file says in
 several places still can."""
 SAME_FILE_MOST = 2
