@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from backend.config import Settings
 from backend.errors import InvalidQuery
+from backend.globs import check_globs
 from backend.types import Filters, Query
 
 MAX_QUERY_CHARS = 10_000
 MAX_TOP_K = 100
 MAX_CANDIDATES = 100
 MAX_BUDGET_MS = 60_000
+MAX_GLOBS = 50
 
 
 def make_query(
@@ -60,9 +62,15 @@ def values(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _filters(filters: Filters) -> Filters:
-    given = (*filters.packages, *filters.languages, *filters.kinds, filters.path_prefix)
-    for value in given:
+    given = (*filters.packages, *filters.languages, *filters.kinds, *filters.sources)
+    for value in (*given, filters.path_prefix, *filters.paths):
         _check_unicode(value, "A filter")
+    if len(filters.paths) > MAX_GLOBS:
+        raise InvalidQuery(
+            f"{len(filters.paths)} path patterns were given; {MAX_GLOBS} are allowed.",
+            fix="Use a pattern that covers more.",
+        )
+    check_globs(filters.paths)
     return filters
 
 

@@ -66,7 +66,10 @@ class Filters:
     packages: Sequence[str] = ()
     languages: Sequence[str] = ()
     kinds: Sequence[str] = ()
+    sources: Sequence[str] = ()
     path_prefix: str = ""
+    paths: Sequence[str] = ()
+    """Patterns as in `.gitignore`, such as `src/**/*.py`; `!tests/` leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ BACKEND = sorted((ROOT / "backend").rglob("*.py"))
 STAGES = ("embedding", "ingestion", "store", "ranking", "reranking")
 LEVELS = [
     {"types", "errors"},
-    {"timing", "links", "wheels", "sdist", "providers"},
+    {"timing", "globs", "links", "wheels", "sdist", "providers"},
     {"inference"},
     {"models"},
     {"config"},

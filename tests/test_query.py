@@ -100,3 +100,14 @@ def test_a_filter_that_is_not_utf8_is_refused(filters: Filters) -> None:
 )
 def test_filters_take_one_value_or_several(given: object, expected: tuple[str, ...]) -> None:
     assert values(given) == expected
+
+
+@pytest.mark.parametrize("glob", ["!", "/", "\\", "", " ", "src/[ab", "!/"])
+def test_a_path_pattern_that_is_none_is_refused(glob: str) -> None:
+    with pytest.raises(InvalidQuery, match=r"is not a path pattern\. Write it as in \.gitignore"):
+        ask(filters=Filters(paths=[glob]))
+
+
+def test_too_many_path_patterns_are_refused() -> None:
+    with pytest.raises(InvalidQuery, match="51 path patterns were given; 50 are allowed"):
+        ask(filters=Filters(paths=[f"{i}.py" for i in range(51)]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -253,9 +254,63 @@ def test_filters_let_through_exactly_the_chunks_that_match_all(
 
 
 @pytest.mark.parametrize(
+    ("globs", "passes"),
+    [
+        (["src/api/"], lambda path: "/api/" in path),
+        (["/src/*.py"], lambda path: "/api/" not in path),
+        (["part_1?.py"], lambda path: re.search(r"part_1\d\.py", path)),
+        (["src/**/part_2*.py"], lambda path: "part_2" in path),
+        (["!src/api/"], lambda path: "/api/" not in path),
+        (["src/api/", "!part_[1-4]*"], lambda path: re.search(r"/api/part_[05-9]", path)),
+        (["part_7.py", "part_8.py"], lambda path: path.endswith(("part_7.py", "part_8.py"))),
+        (["!*.rs"], lambda path: True),
+        (["*.rs"], lambda path: False),
+    ],
+    ids=str,
+)
+def test_path_patterns_let_through_exactly_the_files_that_match(
+    store: ChunkStore, globs: list[str], passes: Callable[[str], object]
+) -> None:
+    found = ids(store, ask(text="upsert", limit=60, paths=globs))
+
+    assert set(found) == {one.id for one in CHUNKS if passes(one.path)}
+
+
+def test_a_pattern_sees_files_written_after_it_was_first_asked(empty_store: ChunkStore) -> None:
+    fill(empty_store)
+    assert ids(empty_store, ask(text="upsert", paths=["*.zig"])) == []
+    late = chunk(900, path="src/late.zig", text="upsert")
+    empty_store.upsert([late], VECTORS[:1], [document_vector(late)], [b""])
+    assert ids(empty_store, ask(text="upsert", paths=["*.zig"])) == [late.id]
+    empty_store.delete([late.id])
+    assert "src/late.zig" not in empty_store.distinct("path")
+
+
+def test_sources_are_told_apart(empty_store: ChunkStore) -> None:
+    here, there = chunk(1, source="dir:a"), chunk(2, source="dir:b")
+    vectors = [document_vector(here), document_vector(there)]
+    empty_store.upsert([here, there], VECTORS[:2], vectors, [b"", b""])
+
+    assert ids(empty_store, ask(text="upsert", sources=["dir:b"])) == [there.id]
+
+
+def test_a_place_is_in_the_chunk_that_holds_its_line(store: ChunkStore) -> None:
+    assert list(store.at(CHUNKS[9].path, CHUNKS[9].start_line)) == [CHUNKS[9]]
+    assert list(store.at(CHUNKS[9].path, CHUNKS[9].end_line)) == [CHUNKS[9]]
+    assert list(store.at(CHUNKS[9].path, CHUNKS[9].end_line + 1)) == []
+    assert list(store.at("nowhere.py", 4)) == []
+
+
+def test_values_of_paths_and_symbols_are_listed(store: ChunkStore) -> None:
+    assert sorted(store.distinct("path")) == sorted(one.path for one in CHUNKS)
+    assert sorted(store.distinct("symbol")) == sorted(one.symbol for one in CHUNKS)
+
+
+@pytest.mark.parametrize(
     "filters",
     [
         {"packages": ["nobody"]},
+        {"sources": ["dir:elsewhere"]},
         {"kinds": ["Function"]},
         {"path_prefix": "api/"},
         {"path_prefix": "SRC"},
@@ -294,6 +349,7 @@ def test_facets_count_the_values_of_each_filter(store: ChunkStore) -> None:
         "package": {"client": 30, "server": 30},
         "language": {"python": 20, "rust": 20, "markdown": 20},
         "kind": {"function": 48, "class": 12},
+        "source": {"dir:/home/me/project": 60},
     }
     assert list(store.facets()["kind"]) == ["function", "class"], "most frequent first"
 

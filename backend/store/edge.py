@@ -14,8 +14,9 @@ import numpy as np
 import qdrant_edge as qe
 
 from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged
+from backend.globs import matching
 from backend.store.access import Access
-from backend.store.protocol import FACETS, check_vectors
+from backend.store.protocol import FACETS, Vocabulary, check_vectors
 from backend.store.quantization import edge_config
 from backend.types import (
     Chunk,
@@ -43,6 +44,8 @@ RESERVE_BYTES = 100_000_000
 """Free space that a write leaves on the disk. The engine maps its files into memory: when a page of
 one finds no room, the system ends the process rather than telling it."""
 _MAX_FACETS = 1_000
+_MAX_VALUES = 1_000_000
+"""Above the number of files and symbols that a collection on one machine has."""
 _TOKENS = "tokens"
 _HOLLOW = qe.Filter(must=[qe.IsEmptyCondition("path")])
 _STORED = qe.Filter(must_not=[qe.IsEmptyCondition("path")])
@@ -72,6 +75,7 @@ class EdgeStore:
             oversampling=quantization.oversampling,
         )
         self._params = qe.SearchParams(quantization=codes)
+        self._values: dict[Vocabulary, list[str]] = {}
 
     @classmethod
     def create(
@@ -103,9 +107,7 @@ class EdgeStore:
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             shard = qe.EdgeShard.create(str(folder), config)
-            for field in (*FACETS, "path"):
-                index = qe.KeywordIndexParams(prefix=field == "path")
-                shard.update(qe.UpdateOperation.create_field_index(field, index))
+            _index_fields(shard)
         return cls(shard, folder, dimension=dimension, quantization=quantization, fusion=fusion)
 
     @classmethod
@@ -120,6 +122,7 @@ class EdgeStore:
         """
         try:
             shard = qe.EdgeShard.load(str(folder))
+            _index_fields(shard)  # An earlier version may have made fewer.
         except Exception as exc:  # The engine raises bare Exception.
             if "WouldBlock" in str(exc):
                 raise DataFolderBusy(
@@ -156,6 +159,7 @@ class EdgeStore:
         # the engine's log holds whole or not at all, does both; the second one only tidies up.
         points += [qe.Point(id=id, vector={}, payload={}) for id in gone]
         with _writing(self._folder), self._access.alone():
+            self._values.clear()
             if points:
                 self._shard.update(qe.UpdateOperation.upsert_points(points))
             if gone:
@@ -163,6 +167,7 @@ class EdgeStore:
 
     def delete(self, ids: Collection[ChunkId]) -> None:
         with _writing(self._folder), self._access.alone():
+            self._values.clear()
             if ids:
                 self._shard.update(qe.UpdateOperation.delete_points(list(ids)))
 
@@ -178,12 +183,13 @@ class EdgeStore:
             self._shard.flush()
 
     def search(self, located: Located) -> list[ScoredChunk]:
+        condition = self._filter(located.filters)
         terms = qe.SparseVector(located.sparse.indices, located.sparse.values)
         lists = [
             qe.Prefetch(
                 query=qe.Query.Nearest(terms, using=BM25),
                 limit=self._fusion.depth,
-                filter=_filter(located.filters),
+                filter=condition,
             )
         ]
         bm25 = [
@@ -197,7 +203,7 @@ class EdgeStore:
                     query=qe.Query.Nearest(located.dense.tolist(), using=DENSE),
                     limit=self._fusion.depth,
                     params=self._params,
-                    filter=_filter(located.filters),
+                    filter=condition,
                 )
             )
             fused = qe.Expression.Sum([fused, qe.Expression.Variable("$score[1]")])
@@ -216,6 +222,26 @@ class EdgeStore:
             for id, score in scores.items()
         ]
 
+    def _filter(self, filters: Filters) -> qe.Filter | None:
+        """The engine's form of filters; patterns become the paths that they match."""
+        wanted = {
+            "package": filters.packages,
+            "language": filters.languages,
+            "kind": filters.kinds,
+            "source": filters.sources,
+        }
+        if filters.paths:
+            paths = matching(filters.paths, self.distinct("path"))
+            wanted["path"] = paths or [""]  # No file has an empty path.
+        must: list[qe.ConditionType] = [
+            qe.FieldCondition(key=key, match=qe.MatchAny(any=list(values)))
+            for key, values in wanted.items()
+            if values
+        ]
+        if filters.path_prefix:
+            must.append(qe.FieldCondition(key="path", match=qe.MatchPrefix(filters.path_prefix)))
+        return qe.Filter(must=must) if must else None
+
     def searched_with(
         self, *, fusion: Fusion | None = None, rescore: bool | None = None
     ) -> EdgeStore:
@@ -230,6 +256,7 @@ class EdgeStore:
             fusion=fusion or self._fusion,
         )
         other._access = self._access
+        other._values = self._values
         return other
 
     def entries(self, batch: int = 512) -> Iterator[Entries]:
@@ -270,6 +297,24 @@ class EdgeStore:
             for field in FACETS
         }
 
+    def distinct(self, field: Vocabulary) -> Sequence[str]:
+        with self._access.shared():
+            if field not in self._values:
+                request = qe.FacetRequest(key=field, limit=_MAX_VALUES, exact=False)
+                self._values[field] = [str(hit.value) for hit in self._shard.facet(request).hits]
+            return self._values[field]
+
+    def at(self, path: str, line: int) -> Sequence[Chunk]:
+        conditions: list[qe.ConditionType] = [
+            qe.FieldCondition(key="path", match=qe.MatchValue(path)),
+            qe.FieldCondition(key="start_line", range=qe.RangeFloat(lte=line)),
+            qe.FieldCondition(key="end_line", range=qe.RangeFloat(gte=line)),
+        ]
+        request = qe.ScrollRequest(filter=qe.Filter(must=conditions), limit=100, with_payload=True)
+        with self._access.shared():
+            records, _ = self._shard.scroll(request)
+        return [_chunk(record)[0] for record in records]
+
     def __len__(self) -> int:
         return self._shard.count(qe.CountRequest(filter=_STORED))
 
@@ -305,20 +350,11 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from exc
 
 
-def _filter(filters: Filters) -> qe.Filter | None:
-    wanted = {
-        "package": filters.packages,
-        "language": filters.languages,
-        "kind": filters.kinds,
-    }
-    must: list[qe.ConditionType] = [
-        qe.FieldCondition(key=key, match=qe.MatchAny(any=list(values)))
-        for key, values in wanted.items()
-        if values
-    ]
-    if filters.path_prefix:
-        must.append(qe.FieldCondition(key="path", match=qe.MatchPrefix(filters.path_prefix)))
-    return qe.Filter(must=must) if must else None
+def _index_fields(shard: qe.EdgeShard) -> None:
+    """Make the payload indexes that filters and `distinct` need; those there are stay."""
+    for field in (*FACETS, "path", "symbol"):
+        index = qe.KeywordIndexParams(prefix=field == "path")
+        shard.update(qe.UpdateOperation.create_field_index(field, index))
 
 
 def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:

@@ -10,7 +10,8 @@ from copy import copy
 
 import numpy as np
 
-from backend.store.protocol import FACETS, check_vectors
+from backend.globs import matching
+from backend.store.protocol import FACETS, Vocabulary, check_vectors
 from backend.types import (
     Chunk,
     ChunkId,
@@ -121,6 +122,16 @@ class ExactStore:
             for field in FACETS
         }
 
+    def distinct(self, field: Vocabulary) -> Sequence[str]:
+        return list({getattr(chunk, field) for chunk in self._chunks.values()})
+
+    def at(self, path: str, line: int) -> Sequence[Chunk]:
+        return [
+            chunk
+            for chunk in self._chunks.values()
+            if chunk.path == path and chunk.start_line <= line <= chunk.end_line
+        ]
+
     def __len__(self) -> int:
         return len(self._chunks)
 
@@ -146,5 +157,7 @@ def _passes(chunk: Chunk, filters: Filters) -> bool:
         (not filters.packages or chunk.package in filters.packages)
         and (not filters.languages or chunk.language in filters.languages)
         and (not filters.kinds or chunk.kind in filters.kinds)
+        and (not filters.sources or chunk.source in filters.sources)
+        and (not filters.paths or matching(filters.paths, [chunk.path]) != [])
         and chunk.path.startswith(filters.path_prefix)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from backend.types import (
     SparseVector,
 )
 
-FACETS = ("package", "language", "kind")
-"""Fields that filters match whole; `path` is matched by prefix."""
+FACETS = ("package", "language", "kind", "source")
+"""Fields that filters match whole; `path` is matched by prefix and by patterns."""
+Vocabulary = Literal["path", "symbol"]
+"""Fields whose values can be listed."""
 
 
 class ChunkStore(Protocol):
@@ -104,6 +106,14 @@ class ChunkStore(Protocol):
 
     def facets(self) -> Mapping[str, Mapping[str, int]]:
         """For each field of `FACETS`, its values with the number of chunks, most frequent first."""
+        ...
+
+    def distinct(self, field: Vocabulary) -> Sequence[str]:
+        """Every value of a field, in no order."""
+        ...
+
+    def at(self, path: str, line: int) -> Sequence[Chunk]:
+        """The chunks of files of this path that hold the line: one for each source with it."""
         ...
 
     def __len__(self) -> int:

@@ -1,0 +1,53 @@
+"""Path patterns, as `.gitignore` writes them, that choose files of a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pathspec
+
+from backend.errors import InvalidQuery
+
+
+def matching(globs: Sequence[str], paths: Iterable[str]) -> list[str]:
+    """The paths that the last pattern which speaks of them chooses.
+
+    Args:
+        globs: Patterns such as `*.py`, `src/**/*.rs`, `docs/`; `!tests/` leaves out. If all leave
+            something out, everything else is chosen.
+        paths: Relative, with forward slashes.
+
+    Raises:
+        InvalidQuery: A pattern is none.
+    """
+    lines = [_checked(glob) for glob in globs]
+    if all(line.startswith("!") for line in lines):
+        lines.insert(0, "**")
+    return list(pathspec.PathSpec.from_lines("gitignore", lines).match_files(paths))
+
+
+def check_globs(globs: Sequence[str]) -> None:
+    """Refuse what is not a pattern.
+
+    Raises:
+        InvalidQuery: A pattern is none.
+    """
+    for glob in globs:
+        _checked(glob)
+
+
+def _checked(glob: str) -> str:
+    line = glob.strip()
+    pattern = line.removeprefix("!")
+    if pattern.startswith("#"):  # A comment in a file, a name here.
+        line = line.replace("#", "\\#", 1)
+    try:
+        pathspec.PathSpec.from_lines("gitignore", [line])
+    except ValueError:
+        pattern = ""
+    if not pattern.strip("/") or pattern.count("[") > pattern.count("]"):
+        raise InvalidQuery(
+            f"{glob!r} is not a path pattern.",
+            fix="Write it as in .gitignore: *.py, src/**/*.rs, docs/, or !tests/ to leave out.",
+        )
+    return line
