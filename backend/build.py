@@ -34,6 +34,8 @@ from backend.providers.client import ProviderClient
 from backend.providers.presets import Preset
 from backend.providers.serving import Serving
 from backend.ranking.fusion import LIST_DEPTH
+from backend.ranking.retrieve import Retrieve
+from backend.ranking.spelling import ReadNames
 from backend.ranking.stage import RANKED, Rank
 from backend.reranking.cross_encoder import CrossEncoder, tokens_form
 from backend.reranking.endpoint import RerankEndpoint
@@ -41,8 +43,16 @@ from backend.reranking.listwise import ListwiseEndpoint
 from backend.reranking.stage import PairScorer, Rerank, first_stage_order
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
-from backend.timing import Step
-from backend.types import FloatArray, Fusion, IndexIdentity, PairScores, ScoredChunk
+from backend.types import (
+    Filters,
+    FloatArray,
+    Fusion,
+    IndexIdentity,
+    Located,
+    PairScores,
+    ScoredChunk,
+    SparseVector,
+)
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_MANIFEST = ASSETS / "corpora" / "qdrant_ecosystem.toml"
@@ -359,9 +369,19 @@ def build_pipeline(
         links: Where hits can be looked at.
         without_signals: Names of ranking signals to leave out (`ranking.stage.SIGNAL_NAMES`).
     """
+
+    def holds(word: str) -> bool:
+        """Whether a word stands anywhere in the collection."""
+        term = bm25.stem(word)
+        if term is None:
+            return True
+        sparse = SparseVector([term], [1.0])
+        return bool(store.search(Located(dense=None, sparse=sparse, filters=Filters(), limit=1)))
+
     return SearchPipeline(
+        read=ReadNames(holds=holds, symbols=lambda: store.distinct("symbol")),
         embed=EmbedQuery(models.embedder, limit=RANKED),
-        retrieve=Step("retrieve", store.search),
+        retrieve=Retrieve(search=store.search, paths=lambda: store.distinct("path")),
         rank=Rank(bm25.stem).without(without_signals),
         rerank=Rerank(models.scorer, tokens_stored=_reads(models.scorer, identity.tokens)),
         unreranked=first_stage_order,

@@ -1,4 +1,4 @@
-"""QUERY: text → embed → retrieve → rank → rerank → answer."""
+"""QUERY: text → read → embed → retrieve → rank → rerank → answer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from backend.types import (
 class SearchPipeline:
     """The stages of a search over one index."""
 
+    read: Stage[Query, Query]
     embed: Stage[Query, Located]
     retrieve: Stage[Located, Sequence[ScoredChunk]]
     rank: Stage[Candidates, Candidates]
@@ -42,6 +43,7 @@ class SearchPipeline:
             A response that is `pending` if the reranker is still to come, then the final one.
         """
         clock = StageClock()
+        query = clock.run(self.read, query)
         located = clock.run(self.embed, query)
         found = clock.run(self.retrieve, located)
         ranked = clock.run(self.rank, Candidates(query=query, found=found))

@@ -85,6 +85,13 @@ class Query:
     """First-stage hits that the reranker may score."""
     budget_ms: float
     """Milliseconds after which reranking stops."""
+    read_as: str = ""
+    """The text with misspelled names corrected; empty when nothing was."""
+
+    @property
+    def sought(self) -> str:
+        """What is searched for."""
+        return self.read_as or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,8 @@ class Located:
     sparse: SparseVector
     filters: Filters
     limit: int
+    text: str = ""
+    """What the vectors say; the files that it names are retrieved as well."""
     degraded: str = ""
     """Why there is no dense vector; empty when there is one."""
 

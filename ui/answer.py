@@ -15,6 +15,7 @@ from ui.ranking import Movement, movement, ranking
 FOLD_LINES = 20
 """Lines of a hit that are shown before "show all"."""
 _STAGES = {
+    "read": "Read",
     "embed": "Embed query",
     "retrieve": "Retrieve",
     "rank": "Signals",

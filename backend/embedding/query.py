@@ -39,14 +39,15 @@ class EmbedQuery:
     def __call__(self, query: Query, /) -> Located:
         dense, degraded = None, ""
         try:
-            dense = self.model.embed_query(query.text)
+            dense = self.model.embed_query(query.sought)
         except ModelUnavailable as exc:
             logger.warning("Searching by words alone: {why}", why=exc)
             degraded = f"Found by words alone, without the embedding model: {exc}"
         return Located(
+            text=query.sought,
             dense=dense,
             degraded=degraded,
-            sparse=query_vector(query.text),
+            sparse=query_vector(query.sought),
             filters=query.filters,
             limit=self.limit,
         )

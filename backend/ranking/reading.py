@@ -14,9 +14,24 @@ _WORD = re.compile(r"\w+")
 _NAME = re.compile(r"[A-Za-z_$@][\w$]*(?:(?:\.|::|#|->|/|:|\\)[A-Za-z_][\w$]*)*[?!]?")
 _JOINED = re.compile(r"\.|::|#|->|/|:|\\")
 _PATH = re.compile(
-    r"(?<![\w/.-])((?:[\w.@+-]+/)*[\w.@+-]*\.[A-Za-z]\w{0,9}|(?:[\w.@+-]+/)+[\w.@+-]+)(?::(\d+))?"
+    r"(?<![\w/.-])(?P<path>(?:[\w.@+-]+/)*[\w.@+-]*\.[A-Za-z]\w{0,9}|(?:[\w.@+-]+/)+[\w.@+-]+)"
+    r"(?:(?::|\", line |#L)(?P<line>\d+))?"
 )
+_MAX_PLACES = 8
+"""Of a long stack trace, the files named first."""
 _MAX_JOINED_WORDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file, or the end of its path, and a line in it where one is given."""
+
+    path: str
+    line: int | None
+
+    def is_in(self, path: str) -> bool:
+        """Whether a file's path ends with this one, in whole components."""
+        return path == self.path or path.endswith("/" + self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +46,8 @@ class Reading:
     """Words that look like code, each as its dotted components: (`Client`, `upsert`)."""
     words: frozenset[str]
     """All words, in lower case."""
-    path: str
-    line: int | None
+    places: tuple[Place, ...]
+    """Files that it names, if the words that look like files are any."""
 
 
 def parts(word: str) -> list[str]:
@@ -46,6 +61,7 @@ def squeezed(word: str) -> str:
 
 
 def read(text: str, stem: Stem) -> Reading:
+    """Read a query with the stems that BM25 uses."""
     words = _WORD.findall(text)
     every = [part for word in words for part in parts(word)]
     rows = {
@@ -53,15 +69,27 @@ def read(text: str, stem: Stem) -> Reading:
         for n in range(1, _MAX_JOINED_WORDS + 1)
         for i in range(len(every) - n + 1)
     }
-    found = _PATH.search(text)
     return Reading(
         stems=frozenset(s for part in every if (s := stem(part)) is not None),
         joined=frozenset({*rows, *(squeezed(word) for word in words)}),
-        names=tuple(_names(text)),
+        names=names(text),
         words=frozenset(word.lower() for word in words),
-        path=found[1] if found else "",
-        line=int(found[2]) if found and found[2] else None,
+        places=places(text),
     )
+
+
+def places(text: str) -> tuple[Place, ...]:
+    """The words that look like files: `bar.py:120`, `src/foo/bar`, `File "a/b.py", line 7`."""
+    found = dict.fromkeys(
+        Place(match["path"].removeprefix("./"), int(match["line"]) if match["line"] else None)
+        for match in _PATH.finditer(text)
+    )
+    return tuple(found)[:_MAX_PLACES]
+
+
+def names(text: str) -> tuple[tuple[str, ...], ...]:
+    """The words that look like code, each as its components."""
+    return tuple(_names(text))
 
 
 def _names(text: str) -> Iterable[tuple[str, ...]]:

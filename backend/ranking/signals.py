@@ -111,6 +111,24 @@ def defines_name(field: Field) -> list[float]:
     return [float(not wanted.isdisjoint(own_names(hit.chunk.symbol))) for hit in field.found]
 
 
+def place_named(field: Field) -> list[float]:
+    """1 in a file whose path the query spells, 2 where the line is that it gives."""
+    places = field.reading.places
+    return [
+        max(
+            (
+                2.0
+                if place.line and hit.chunk.start_line <= place.line <= hit.chunk.end_line
+                else 1.0
+                for place in places
+                if place.is_in(hit.chunk.path)
+            ),
+            default=0.0,
+        )
+        for hit in field.found
+    ]
+
+
 def symbol_words_shared(field: Field) -> list[float]:
     """Share of the query's words that stand in the names of a piece of code."""
     asked = field.reading.stems
@@ -157,6 +175,7 @@ def prose(field: Field) -> list[float]:
 
 
 SIGNALS: tuple[Signal, ...] = (
+    Signal("place", 0.30, "the query spells the path", place_named),
     Signal("file named", 0.08, "the query spells the file's name", file_named),
     Signal("path words", 0.08, "the query's words stand in the path", path_words_shared),
     Signal("definition", 0.06, "defines a name that the query spells", defines_name),
@@ -195,7 +214,8 @@ _ASIDE = re.compile(
     r"|bench|vendor|vendored|third_party|_vendor|legacy|deprecated|compat)(/|$)"
     r"|(^|/)(test_[^/]*|conftest\.py|(deprecated|compat|legacy)\.[a-z]+)$"
     r"|[._-](test|tests|spec|bench)\.[a-z]+$|Tests?\.(java|kt|cs|swift|php|scala)$"
-    r"|Spec\.(scala|hs|kt)$|(^|/)(change(s|log)|history|news|releases?)[^/]*$",
+    r"|Spec\.(scala|hs|kt)$"
+    r"|(^|/)(change(s|log)|history|news|releases?)[^/.]*(\.(md|markdown|rst|adoc|txt))?$",
     re.IGNORECASE,
 )
 

@@ -52,7 +52,7 @@ class Rank:
         query, found = candidates.query, candidates.found
         added: list[dict[str, float]] = [{} for _ in found]
         if len({(hit.chunk.source, hit.chunk.path) for hit in found}) >= MIN_FILES:
-            self._add(query.text, found, added)
+            self._add(query.sought, found, added)
         scores = [hit.score + sum(one.values()) for hit, one in zip(found, added, strict=True)]
         order = sorted(range(len(found)), key=lambda i: -scores[i])[
             : max(query.top_k, query.candidates)

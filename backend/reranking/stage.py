@@ -46,7 +46,7 @@ class Rerank:
             best = [replace(hit, tokens=b"") for hit in best]
         note = ""
         try:
-            said = self.scorer.score(query.text, best, budget_ms=query.budget_ms)
+            said = self.scorer.score(query.sought, best, budget_ms=query.budget_ms)
         except SearchError as exc:
             logger.warning("Nothing was reranked: {why}", why=exc)
             said, note = PairScores(scores=[None] * len(best)), f"not reranked: {exc}"

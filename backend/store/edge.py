@@ -75,7 +75,7 @@ class EdgeStore:
             oversampling=quantization.oversampling,
         )
         self._params = qe.SearchParams(quantization=codes)
-        self._values: dict[Vocabulary, list[str]] = {}
+        self._values: dict[Vocabulary, tuple[str, ...]] = {}
 
     @classmethod
     def create(
@@ -297,11 +297,12 @@ class EdgeStore:
             for field in FACETS
         }
 
-    def distinct(self, field: Vocabulary) -> Sequence[str]:
+    def distinct(self, field: Vocabulary) -> tuple[str, ...]:
         with self._access.shared():
             if field not in self._values:
                 request = qe.FacetRequest(key=field, limit=_MAX_VALUES, exact=False)
-                self._values[field] = [str(hit.value) for hit in self._shard.facet(request).hits]
+                hits = self._shard.facet(request).hits
+                self._values[field] = tuple(str(hit.value) for hit in hits)
             return self._values[field]
 
     def at(self, path: str, line: int) -> Sequence[Chunk]:

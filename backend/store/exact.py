@@ -122,8 +122,8 @@ class ExactStore:
             for field in FACETS
         }
 
-    def distinct(self, field: Vocabulary) -> Sequence[str]:
-        return list({getattr(chunk, field) for chunk in self._chunks.values()})
+    def distinct(self, field: Vocabulary) -> tuple[str, ...]:
+        return tuple({getattr(chunk, field) for chunk in self._chunks.values()})
 
     def at(self, path: str, line: int) -> Sequence[Chunk]:
         return [

@@ -108,8 +108,8 @@ class ChunkStore(Protocol):
         """For each field of `FACETS`, its values with the number of chunks, most frequent first."""
         ...
 
-    def distinct(self, field: Vocabulary) -> Sequence[str]:
-        """Every value of a field, in no order."""
+    def distinct(self, field: Vocabulary) -> tuple[str, ...]:
+        """Every value of a field, in no order; the same tuple until something is written."""
         ...
 
     def at(self, path: str, line: int) -> Sequence[Chunk]:
