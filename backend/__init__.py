@@ -21,6 +21,7 @@ from backend.types import (
     IndexReport,
     Preview,
     Query,
+    Related,
     SearchResponse,
 )
 from backend.workspace import Workspace
@@ -35,6 +36,7 @@ __all__ = [
     "IndexReport",
     "Preview",
     "Query",
+    "Related",
     "SearchError",
     "SearchResponse",
     "Settings",

@@ -20,6 +20,7 @@ from backend.indexer import Indexer
 from backend.ingestion.chunking import CHUNKER
 from backend.links import Links
 from backend.models.catalogue import (
+    BUNDLED_EMBEDDER,
     BUNDLED_RERANKER,
     Catalogue,
     ModelCard,
@@ -33,6 +34,7 @@ from backend.pipeline import SearchPipeline
 from backend.providers.client import ProviderClient
 from backend.providers.presets import Preset
 from backend.providers.serving import Serving
+from backend.ranking.confidence import Assess
 from backend.ranking.fusion import LIST_DEPTH
 from backend.ranking.retrieve import Retrieve
 from backend.ranking.spelling import ReadNames
@@ -383,6 +385,9 @@ def build_pipeline(
         embed=EmbedQuery(models.embedder, limit=RANKED),
         retrieve=Retrieve(search=store.search, paths=lambda: store.distinct("path")),
         rank=Rank(bm25.stem).without(without_signals),
+        assess=Assess(
+            stems=bm25.stems, vectors=store.vectors, calibrated=identity.model == BUNDLED_EMBEDDER
+        ),
         rerank=Rerank(models.scorer, tokens_stored=_reads(models.scorer, identity.tokens)),
         unreranked=first_stage_order,
         identity=identity,

@@ -20,6 +20,10 @@ class UnknownCollection(SearchError):
     """No collection of that name has been indexed."""
 
 
+class UnknownPlace(SearchError):
+    """No chunk of the collection holds that line of that file."""
+
+
 class InvalidSource(SearchError):
     """A source cannot be read: it does not exist, holds nothing, or is not a source at all."""
 

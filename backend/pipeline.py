@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from backend.links import Links
-from backend.timing import Stage, StageClock
+from backend.timing import Stage, StageClock, Step
 from backend.types import (
     Candidates,
+    Confidence,
+    ConfidenceLabel,
     IndexIdentity,
     Located,
     Query,
@@ -26,6 +29,7 @@ class SearchPipeline:
     embed: Stage[Query, Located]
     retrieve: Stage[Located, Sequence[ScoredChunk]]
     rank: Stage[Candidates, Candidates]
+    assess: Callable[[Located, Sequence[ScoredChunk]], Confidence]
     rerank: Stage[Candidates, Reranked]
     unreranked: Callable[[Sequence[ScoredChunk]], Reranked]
     identity: IndexIdentity
@@ -47,20 +51,25 @@ class SearchPipeline:
         located = clock.run(self.embed, query)
         found = clock.run(self.retrieve, located)
         ranked = clock.run(self.rank, Candidates(query=query, found=found))
-        first = self.unreranked(ranked.found)
-        if not query.rerank or not found:
-            yield self._response(query, located, first, clock)
-            return
-        yield self._response(query, located, first, clock, pending=True)
-        yield self._response(query, located, clock.run(self.rerank, ranked), clock)
+        confidence = clock.run(Step("assess", partial(self.assess, located)), ranked.found)
+        answer = partial(self._response, query, located, confidence, clock)
+        if _below(confidence.label, query.min_confidence):
+            yield answer(self.unreranked(()), withheld=min(len(ranked.found), query.top_k))
+        elif not query.rerank or not found:
+            yield answer(self.unreranked(ranked.found))
+        else:
+            yield answer(self.unreranked(ranked.found), pending=True)
+            yield answer(clock.run(self.rerank, ranked))
 
     def _response(
         self,
         query: Query,
         located: Located,
-        ranked: Reranked,
+        confidence: Confidence,
         clock: StageClock,
+        ranked: Reranked,
         *,
+        withheld: int = 0,
         pending: bool = False,
     ) -> SearchResponse:
         hits = [replace(hit, url=self.links.url(hit.chunk)) for hit in ranked.hits]
@@ -73,6 +82,14 @@ class SearchPipeline:
             remembered=ranked.remembered,
             rerank_note=ranked.note,
             index=self.identity,
+            confidence=confidence,
+            withheld=withheld,
             degraded=located.degraded,
             pending=pending,
         )
+
+
+def _below(label: ConfidenceLabel, floor: ConfidenceLabel | None) -> bool:
+    """Whether a label says less than was asked for; one that is unknown does not."""
+    order: tuple[ConfidenceLabel, ...] = ("none", "low", "medium", "high")
+    return floor is not None and label in order and order.index(label) < order.index(floor)

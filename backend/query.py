@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from backend.config import Settings
 from backend.errors import InvalidQuery
 from backend.globs import check_globs
-from backend.types import Filters, Query
+from backend.types import ConfidenceLabel, Filters, Query
 
 MAX_QUERY_CHARS = 10_000
 MAX_TOP_K = 100
 MAX_CANDIDATES = 100
 MAX_BUDGET_MS = 60_000
 MAX_GLOBS = 50
+MAX_LINE = 100_000_000
+CONFIDENCE_FLOORS: tuple[ConfidenceLabel, ...] = ("low", "medium", "high")
+"""From the least to the most demanding."""
 
 
 def make_query(
@@ -26,6 +29,7 @@ def make_query(
     rerank: bool | None = None,
     candidates: int | None = None,
     budget_ms: float | None = None,
+    min_confidence: str | None = None,
 ) -> Query:
     """Validate a search; an option that is None takes its value from the settings.
 
@@ -52,13 +56,39 @@ def make_query(
             0,
             MAX_BUDGET_MS,
         ),
+        min_confidence=_floor(min_confidence),
     )
+
+
+def check_place(path: str, line: int, top_k: int) -> tuple[str, int, int]:
+    """Validate what `find_related` is asked; returns it with a path as collections have them.
+
+    Raises:
+        InvalidQuery: The path is blank or not Unicode, or a number is out of range.
+    """
+    _check_unicode(path, "A path")
+    path = path.strip().replace("\\", "/").removeprefix("./").strip("/")
+    if not path:
+        raise InvalidQuery("The path is empty.", fix="Name a file of the collection.")
+    line = int(_in_range("line", line, 1, MAX_LINE))
+    return path, line, int(_in_range("top_k", top_k, 1, MAX_TOP_K))
 
 
 def values(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """One value, several, or none, as filters take them; blanks are dropped."""
     given = [given] if isinstance(given, str) else given or []
     return tuple(value.strip() for value in given if value.strip())
+
+
+def _floor(label: str | None) -> ConfidenceLabel | None:
+    if not label:
+        return None
+    for known in CONFIDENCE_FLOORS:
+        if label == known:
+            return known
+    raise InvalidQuery(
+        f"min_confidence is {label!r}.", fix=f"Pass one of {', '.join(CONFIDENCE_FLOORS)}."
+    )
 
 
 def _filters(filters: Filters) -> Filters:

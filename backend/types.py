@@ -16,6 +16,7 @@ ScoreUnit = Literal["logit", "rank"]
 told as the normal score of that place."""
 Phase = Literal["fetch", "read", "embed", "optimize", "done"]
 QuantizationMode = Literal["none", "scalar", "binary", "binary+scalar", "turbo4"]
+ConfidenceLabel = Literal["high", "medium", "low", "none", "unknown"]
 ChunkId = NewType("ChunkId", str)
 """A UUID derived from what a chunk is, never from when or where on disk it was indexed."""
 
@@ -85,6 +86,8 @@ class Query:
     """First-stage hits that the reranker may score."""
     budget_ms: float
     """Milliseconds after which reranking stops."""
+    min_confidence: ConfidenceLabel | None = None
+    """The least confidence with which hits are given; None gives them always."""
     read_as: str = ""
     """The text with misspelled names corrected; empty when nothing was."""
 
@@ -236,6 +239,18 @@ class Reranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confidence:
+    """Whether the best hits answer the query."""
+
+    label: ConfidenceLabel
+    """`none`: nothing in the collection seems to; `unknown`: there is no measure for this model."""
+    cosine: float | None
+    """The highest of the best hits; None when the query was not embedded."""
+    coverage: float
+    """The largest share of the query's words that one of the best hits holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResponse:
     """The answer, and what every stage did to reach it."""
 
@@ -253,6 +268,9 @@ class SearchResponse:
     rerank_note: str
     """Why fewer candidates were scored than asked for; empty when all were."""
     index: IndexIdentity
+    confidence: Confidence
+    withheld: int = 0
+    """Hits that were not given, for the query asked for more confidence."""
     degraded: str = ""
     """Why the hits were found by words (BM25) alone; empty when the embedding model took part."""
     pending: bool = False
@@ -369,3 +387,12 @@ class IndexReport:
     seconds: float
     changed: bool
     """False when nothing had changed and the index was left as it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Related:
+    """Chunks that resemble the one at a place."""
+
+    place: Chunk
+    hits: tuple[ScoredChunk, ...]
+    """Most similar first; the score is the cosine of both vectors."""

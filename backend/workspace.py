@@ -64,7 +64,8 @@ from backend.links import Links
 from backend.pipeline import SearchPipeline
 from backend.preview import preview
 from backend.providers.serving import Serving
-from backend.query import make_query, values
+from backend.query import check_place, make_query, values
+from backend.ranking.place import find_place
 from backend.reading import OnProgress
 from backend.store.protocol import ChunkStore
 from backend.types import (
@@ -73,9 +74,12 @@ from backend.types import (
     IndexIdentity,
     IndexProgress,
     IndexReport,
+    Located,
     Preview,
     Query,
+    Related,
     SearchResponse,
+    SparseVector,
 )
 
 RETRY_S = 30.0
@@ -217,10 +221,13 @@ class Workspace:
         packages: str | Sequence[str] | None = None,
         languages: str | Sequence[str] | None = None,
         kinds: str | Sequence[str] | None = None,
+        sources: str | Sequence[str] | None = None,
         path_prefix: str = "",
+        paths: str | Sequence[str] | None = None,
         rerank: bool | None = None,
         candidates: int | None = None,
         budget_ms: float | None = None,
+        min_confidence: str | None = None,
     ) -> SearchResponse:
         """Search a collection.
 
@@ -228,11 +235,14 @@ class Workspace:
             text: What to find, in words or identifiers.
             collection: Where; None is the default collection.
             top_k: Hits to return, 1 to 100.
-            packages, languages, kinds: Keep only chunks with one of these values.
+            packages, languages, kinds, sources: Keep only chunks with one of these values.
             path_prefix: Keep only chunks whose path begins with this.
+            paths: Keep only chunks of files that match, as in `.gitignore`: `src/**/*.py`; with
+                `!tests/` files are left out.
             rerank: Whether the cross-encoder orders the candidates; None is the setting.
             candidates: First-stage hits that it scores, 1 to 100; None is the setting.
             budget_ms: Milliseconds after which it stops; None is the setting.
+            min_confidence: `low`, `medium` or `high`: an answer of less confidence has no hits.
 
         Raises:
             InvalidQuery: The text is blank, too long or not Unicode, or an option is out of range.
@@ -244,7 +254,9 @@ class Workspace:
             packages=values(packages),
             languages=values(languages),
             kinds=values(kinds),
+            sources=values(sources),
             path_prefix=path_prefix.strip(),
+            paths=values(paths),
         )
         query = make_query(
             text,
@@ -255,6 +267,7 @@ class Workspace:
             rerank=rerank,
             candidates=candidates,
             budget_ms=budget_ms,
+            min_confidence=min_confidence,
         )
         *_, response = self.stream(query)
         return response
@@ -370,6 +383,33 @@ class Workspace:
     def collections(self) -> list[CollectionInfo]:
         """What can be searched, by name."""
         return self._catalog.infos()
+
+    def find_related(
+        self, path: str, line: int, *, collection: str | None = None, top_k: int = 10
+    ) -> Related:
+        """Find chunks that resemble the one at a place. Needs no model.
+
+        Args:
+            path: A file of the collection; the end of its path is enough where it is the only one.
+            line: A line of it, from 1.
+            collection: Where; None is the default collection.
+            top_k: Hits to return, 1 to 100.
+
+        Raises:
+            InvalidQuery: The path or an option cannot be searched with.
+            UnknownCollection: The collection has not been indexed.
+            UnknownPlace: The collection holds no such line.
+        """
+        path, line, top_k = check_place(path, line, top_k)
+        store, _ = self._open(collection or DEFAULT_COLLECTION)
+        place = find_place(store.distinct("path"), store.at, path, line)
+        (dense,) = store.vectors([place.id]).values()
+        nothing = SparseVector([], [])
+        found = store.search(
+            Located(dense=dense, sparse=nothing, filters=Filters(), limit=top_k + 1)
+        )
+        others = [hit for hit in found if hit.chunk.id != place.id]
+        return Related(place=place, hits=tuple(others[:top_k]))
 
     def facets(self, collection: str) -> Mapping[str, Mapping[str, int]]:
         """The values that each filter can take in a collection, with their number of chunks.

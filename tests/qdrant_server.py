@@ -388,6 +388,9 @@ def _condition(given: Any) -> Any:
         return qe.IsEmptyCondition(given["is_empty"]["key"])
     if set(given) & {"must", "must_not", "should"}:
         return _filter(given)
+    if "range" in given:
+        limits = {edge: value for edge, value in given["range"].items() if value is not None}
+        return qe.FieldCondition(key=given["key"], range=qe.RangeFloat(**limits))
     ((kind, wanted),) = given["match"].items()
     make = {"any": lambda v: qe.MatchAny(any=v), "prefix": qe.MatchPrefix, "value": qe.MatchValue}
     return qe.FieldCondition(key=given["key"], match=make[kind](wanted))

@@ -59,7 +59,10 @@ def test_search_prints_hits_with_their_lines_and_every_stages_time(data_dir: Pat
     assert done.returncode == 0, done.stderr
     assert "shop/retry.py:1-2" in done.stdout
     assert "cart" not in done.stdout
-    assert all(stage in done.stdout for stage in ("read", "embed", "retrieve", "rank", "rerank", "total"))
+    assert all(
+        stage in done.stdout
+        for stage in ("read", "embed", "retrieve", "rank", "assess", "rerank", "total")
+    )
     assert done.stderr == ""
 
 
@@ -74,7 +77,7 @@ def test_search_prints_json_that_holds_the_whole_answer(data_dir: Path) -> None:
     assert [hit["chunk"]["path"] for hit in answer["hits"]] == ["shop/retry.py"]
     assert answer["hits"][0]["chunk"]["start_line"] == 1
     assert answer["before"] == answer["hits"]
-    assert list(answer["timings"]) == ["read", "embed", "retrieve", "rank", "total"]
+    assert list(answer["timings"]) == ["read", "embed", "retrieve", "rank", "assess", "total"]
     assert answer["index"]["model"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 

@@ -79,7 +79,9 @@ def test_the_first_question_of_the_readme_is_answered_in_the_top_three(
         chunk["symbol"].split(".")[0] in {"QuantizationSearchParams", "BinaryQuantizationConfig"}
         for chunk in best
     ), [(chunk["path"], chunk["symbol"]) for chunk in best]
-    assert {"read", "embed", "retrieve", "rank", "rerank", "total"} == set(answer["timings"])
+    assert {"read", "embed", "retrieve", "rank", "assess", "rerank", "total"} == set(
+        answer["timings"]
+    )
     assert len(answer["before"]) == len(answer["hits"]) == 10
 
 

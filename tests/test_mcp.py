@@ -82,7 +82,15 @@ def test_search_answers_with_the_place_and_both_ranks(app: App) -> None:
     assert first["source"].startswith("dir:")
     assert first["start_line"] <= first["end_line"]
     assert {"first_rank", "score", "symbol", "kind", "text"} <= first.keys()
-    assert found["timings_ms"].keys() == {"read", "embed", "retrieve", "rank", "rerank", "total"}
+    assert found["timings_ms"].keys() == {
+        "read",
+        "embed",
+        "retrieve",
+        "rank",
+        "assess",
+        "rerank",
+        "total",
+    }
     assert found["reranked"] == found["candidates"] > 0
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from samples import chunk
 
 from backend.config import Settings
 from backend.embedding import bm25
 from backend.query import make_query
+from backend.ranking.confidence import Assess
 from backend.ranking.reading import Place, names, places
 from backend.ranking.retrieve import MAX_NAMED_FILES, Retrieve
 from backend.ranking.signals import SIGNALS
 from backend.ranking.spelling import ReadNames
 from backend.ranking.stage import SIGNAL_NAMES, Rank
-from backend.types import Candidates, Filters, Located, ScoredChunk, SparseVector
+from backend.types import Candidates, Confidence, Filters, Located, ScoredChunk, SparseVector
 
 ELSEWHERE = tuple(f"src/other_{i}.py" for i in range(6))
 """Files enough for names to tell something."""
@@ -300,3 +302,62 @@ def test_a_file_name_that_is_everywhere_names_none() -> None:
 
     assert len(retrieved("__init__.py", files)) == 1
     assert len(retrieved("nothing of that name.py", files)) == 1
+
+
+def assessed(
+    cosine: float, text: str, *, calibrated: bool = True, dense: bool = True
+) -> Confidence:
+    """The confidence in one hit of that cosine, whose text is `send failed batches again`."""
+    hit = ScoredChunk(
+        chunk=chunk(0, path="a.py", symbol="", text="send failed batches again"), score=1.0
+    )
+    other = float(np.sqrt(1 - cosine**2))
+    assess = Assess(
+        stems=bm25.stems,
+        vectors=lambda ids: dict.fromkeys(ids, np.array([cosine, other], np.float32)),
+        calibrated=calibrated,
+    )
+    located = Located(
+        dense=np.array([1, 0], np.float32) if dense else None,
+        sparse=SparseVector([], []),
+        filters=Filters(),
+        limit=5,
+        text=text,
+    )
+    return assess(located, [hit])
+
+
+@pytest.mark.parametrize(
+    ("cosine", "text", "label"),
+    [
+        (0.6, "where are failed batches sent", "high"),
+        (0.45, "where are failed batches sent", "medium"),
+        (0.3, "where are failed batches sent", "low"),
+        (0.1, "where are failed batches sent", "none"),
+        (0.3, "weather in Paris", "none"),
+        (0.7, "weather in Paris", "medium"),
+    ],
+)
+def test_confidence_grows_with_the_cosine_and_the_words_that_are_there(
+    cosine: float, text: str, label: str
+) -> None:
+    assert assessed(cosine, text).label == label
+
+
+def test_what_confidence_rests_on_is_told() -> None:
+    found = assessed(0.4, "failed batches fly")
+
+    assert found.cosine == pytest.approx(0.4)
+    assert found.coverage == pytest.approx(2 / 3)
+
+
+def test_without_a_measure_confidence_is_unknown() -> None:
+    assert assessed(0.9, "failed batches", calibrated=False).label == "unknown"
+    assert assessed(0.9, "failed batches", dense=False).label == "unknown"
+
+
+def test_confidence_in_nothing_is_none() -> None:
+    assess = Assess(stems=bm25.stems, vectors=lambda ids: {}, calibrated=True)
+    located = Located(dense=None, sparse=SparseVector([], []), filters=Filters(), limit=5, text="x")
+
+    assert assess(located, []).label == "none"

@@ -116,7 +116,7 @@ def test_candidates_are_all_that_the_reranker_was_given(indexed: Workspace) -> N
 def test_timings_name_the_stages_in_order_and_add_up(indexed: Workspace) -> None:
     timings = dict(indexed.search("a question asked once", collection="shop").timings)
 
-    assert list(timings) == ["read", "embed", "retrieve", "rank", "rerank", "total"]
+    assert list(timings) == ["read", "embed", "retrieve", "rank", "assess", "rerank", "total"]
     assert timings.pop("total") == pytest.approx(sum(timings.values()))
     assert all(ms > 0 for ms in timings.values())
 
@@ -124,7 +124,7 @@ def test_timings_name_the_stages_in_order_and_add_up(indexed: Workspace) -> None
 def test_without_reranking_the_first_stages_order_stands(indexed: Workspace) -> None:
     response = indexed.search("snapshot", collection="shop", rerank=False)
 
-    assert list(response.timings) == ["read", "embed", "retrieve", "rank", "total"]
+    assert list(response.timings) == ["read", "embed", "retrieve", "rank", "assess", "total"]
     assert [hit.moved for hit in response.hits] == [0] * len(response.hits)
     assert response.hits == response.before
     assert response.reranked == 0

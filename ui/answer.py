@@ -19,6 +19,7 @@ _STAGES = {
     "embed": "Embed query",
     "retrieve": "Retrieve",
     "rank": "Signals",
+    "assess": "Assess",
     "rerank": "Rerank",
 }
 

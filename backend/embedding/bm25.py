@@ -65,6 +65,11 @@ def stem(word: str) -> int | None:
     return found[0] if found else None
 
 
+def stems(text: str) -> frozenset[int]:
+    """What all words of a text and their parts count as, stop words left out."""
+    return frozenset(found for word in terms(text) if (found := stem(word)) is not None)
+
+
 def document_vector(chunk: Chunk) -> SparseVector:
     """Encode a chunk: its text, symbol, last three folders, and the file's stem twice."""
     path = PurePosixPath(chunk.path)

@@ -14,8 +14,9 @@ from loguru import logger
 from qdrant_client import QdrantClient, models
 
 from backend.errors import IndexDamaged, SearchError, StoreUnavailable
+from backend.globs import matching
 from backend.store.connection import QdrantServer
-from backend.store.protocol import FACETS, check_vectors
+from backend.store.protocol import FACETS, Vocabulary, check_vectors
 from backend.types import (
     Chunk,
     ChunkId,
@@ -46,6 +47,9 @@ _POLL_S = 0.1
 _CALM_POLLS = 3
 """Looks in a row that must find the optimizers idle: they take a moment to begin."""
 _MAX_FACETS = 1_000
+_MAX_VALUES = 1_000_000
+_VALUES_LAST_S = 30.0
+"""Seconds that the values of a field are remembered: other machines may write to the server."""
 _TOKENS = "tokens"
 Value = TypeVar("Value")
 
@@ -75,6 +79,7 @@ class ServerStore:
     ) -> None:
         self._server, self._name, self._dimension = server, name, dimension
         self._quantization, self._fusion = quantization, fusion
+        self._values: dict[Vocabulary, tuple[float, tuple[str, ...]]] = {}
 
     @classmethod
     def create(
@@ -192,7 +197,7 @@ class ServerStore:
     def search(self, located: Located) -> list[ScoredChunk]:
         lists: list[models.Prefetch] = []
         terms: list[models.Expression] = []
-        condition = _filter(located.filters)
+        condition = self._filter(located.filters)
         if located.sparse.indices:
             weight = self._fusion.bm25_weight
             terms.append(models.MultExpression(mult=[f"$score[{len(lists)}]", weight]))
@@ -263,7 +268,27 @@ class ServerStore:
         }
 
     def facets(self) -> Mapping[str, Mapping[str, int]]:
-        return {field: self._facet(field) for field in FACETS}
+        return {field: self._facet(field, limit=_MAX_FACETS) for field in FACETS}
+
+    def distinct(self, field: Vocabulary) -> tuple[str, ...]:
+        read_at, values = self._values.get(field, (-_VALUES_LAST_S, ()))
+        if time.monotonic() - read_at > _VALUES_LAST_S:
+            values = tuple(self._facet(field, limit=_MAX_VALUES, exact=False))
+            self._values[field] = (time.monotonic(), values)
+        return values
+
+    def at(self, path: str, line: int) -> Sequence[Chunk]:
+        here = models.Filter(
+            must=[
+                models.FieldCondition(key="path", match=models.MatchValue(value=path)),
+                models.FieldCondition(key="start_line", range=models.Range(lte=line)),
+                models.FieldCondition(key="end_line", range=models.Range(gte=line)),
+            ]
+        )
+        records, _ = self._server.ask(
+            lambda client: client.scroll(self._name, scroll_filter=here, limit=100)
+        )
+        return [_chunk(record)[0] for record in records]
 
     def __len__(self) -> int:
         return self._server.ask(lambda client: client.count(self._name, exact=True)).count
@@ -285,6 +310,27 @@ class ServerStore:
                 oversampling=self._quantization.oversampling,
             )
         )
+
+    def _filter(self, filters: Filters) -> models.Filter | None:
+        """The server's form of filters; patterns become the paths that they match."""
+        wanted = {
+            "package": filters.packages,
+            "language": filters.languages,
+            "kind": filters.kinds,
+            "source": filters.sources,
+        }
+        if filters.paths:
+            paths = matching(filters.paths, self.distinct("path"))
+            wanted["path"] = paths or [""]  # No file has an empty path.
+        must: list[models.Condition] = [
+            models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
+            for key, values in wanted.items()
+            if values
+        ]
+        if filters.path_prefix:
+            prefix = models.MatchPrefix(prefix=filters.path_prefix)
+            must.append(models.FieldCondition(key="path", match=prefix))
+        return models.Filter(must=must) if must else None
 
     def _info(self) -> models.CollectionInfo:
         return self._server.ask(lambda client: client.get_collection(self._name))
@@ -315,7 +361,7 @@ class ServerStore:
             )
         )
         try:
-            for field in (*FACETS, "path"):
+            for field in (*FACETS, "path", "symbol"):
                 self._index(field, prefix=field == "path")
         except SearchError:
             self._server.ask(lambda client: client.delete_collection(self._name))
@@ -345,14 +391,15 @@ class ServerStore:
             )
         )
 
-    def _facet(self, field: str) -> Mapping[str, int]:
+    def _facet(self, field: str, *, limit: int, exact: bool = True) -> Mapping[str, int]:
         answer = self._server.ask(
-            lambda client: client.facet(self._name, field, limit=_MAX_FACETS, exact=True)
+            lambda client: client.facet(self._name, field, limit=limit, exact=exact)
         )
         return {str(hit.value): hit.count for hit in answer.hits}
 
     def _write(self, request: Callable[[QdrantClient], models.UpdateResult]) -> None:
         """Make a change, and see that it was made."""
+        self._values.clear()
         result = self._server.ask(request)
         if result.status == models.UpdateStatus.WAIT_TIMEOUT:
             raise StoreUnavailable(
@@ -390,19 +437,6 @@ def _vectors(dense: list[float], terms: SparseVector) -> dict[str, Any]:
     if terms.indices:
         vectors[BM25] = models.SparseVector(indices=terms.indices, values=terms.values)
     return vectors
-
-
-def _filter(filters: Filters) -> models.Filter | None:
-    wanted = {"package": filters.packages, "language": filters.languages, "kind": filters.kinds}
-    must: list[models.Condition] = [
-        models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
-        for key, values in wanted.items()
-        if values
-    ]
-    if filters.path_prefix:
-        prefix = models.MatchPrefix(prefix=filters.path_prefix)
-        must.append(models.FieldCondition(key="path", match=prefix))
-    return models.Filter(must=must) if must else None
 
 
 def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
