@@ -1,4 +1,4 @@
-"""The command line: `python -m backend index | search | evaluate | status`."""
+"""The command line: `python -m backend index | search | evaluate | models | status`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from backend.errors import SearchError
 from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.plot import to_svg
 from backend.evaluation.report import Evaluation, to_json, to_markdown
+from backend.models_command import add_models, run_models
 from backend.types import CollectionInfo, IndexProgress, SearchResponse
 from backend.workspace import Workspace, folder_owner
 
@@ -40,7 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         logger.remove()
         logger.add(sys.stderr, level=max(settings.log_level, "WARNING", key=_severity))
-        commands = {"index": _index, "search": _search, "evaluate": _evaluate, "status": _status}
+        commands = {
+            "index": _index,
+            "search": _search,
+            "evaluate": _evaluate,
+            "models": run_models,
+            "status": _status,
+        }
         run = commands[arguments.command]
         run(arguments)
     except SearchError as exc:
@@ -316,8 +323,9 @@ def _parser() -> argparse.ArgumentParser:
         help="compare the quantization modes too",
     )
     evaluate.add_argument("--seed", type=_seed, default=0, help="of the bootstrap intervals")
+    models = add_models(commands)
     status = commands.add_parser("status", help="show the data folder's collections")
-    for command in (index, search, evaluate, status):
+    for command in (index, search, evaluate, models, status):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -28,6 +28,7 @@ from backend.models.catalogue import (
     UnknownModel,
     load_catalogue,
 )
+from backend.models.export import Optimum
 from backend.models.hub import Hub
 from backend.models.prepare import ModelFolders, Prepared, prepare
 from backend.pipeline import SearchPipeline
@@ -208,6 +209,11 @@ def ready_model(
     return prepare(card, model_folders(settings), precision=precision, hub=hub)
 
 
+def configured_export(settings: Settings) -> Optimum:
+    """Conversion by optimum, with its environment beside the models."""
+    return Optimum(settings.data_dir / "environments", remote_code=settings.remote_code)
+
+
 def local_embedder(prepared: Prepared, settings: Settings) -> LocalEmbedder:
     """Load an embedding model; the first time, measure and note how long a query takes.
 
@@ -239,6 +245,22 @@ def load_reranker(settings: Settings) -> CrossEncoder:
     return CrossEncoder(RERANKER, threads=settings.threads)
 
 
+def load_cross_encoder(card: ModelCard, settings: Settings) -> CrossEncoder:
+    """Load any cross-encoder of the catalogue.
+
+    Raises:
+        ModelUnavailable: Its files cannot be had, or it is no cross-encoder.
+    """
+    if card.kind != "cross-encoder":
+        raise ModelUnavailable(
+            f"{card.id} is a {card.kind} model: as a reranker it does not run here.",
+            fix="Name who serves it in RANKSCOPE_RERANKER_PROVIDER, or unset RANKSCOPE_RERANKER.",
+        )
+    if card.bundled:
+        return CrossEncoder(ASSETS / "models" / card.bundled, threads=settings.threads)
+    return CrossEncoder(ready_model(card, settings).folder, threads=settings.threads)
+
+
 def load_scorer(settings: Settings, bundled: CrossEncoder) -> PairScorer:
     """Who reranks as configured; one that cannot be set up says why whenever it is asked."""
     try:
@@ -246,14 +268,7 @@ def load_scorer(settings: Settings, bundled: CrossEncoder) -> PairScorer:
             return remote_scorer(settings.reranker, settings.reranker_serving, settings)
         if settings.reranker == BUNDLED_RERANKER:
             return bundled
-        card = configured_catalogue(settings).card(settings.reranker)
-        if card.kind != "cross-encoder":
-            raise ModelUnavailable(
-                f"{card.id} is a {card.kind} model: as a reranker it does not run here.",
-                fix="Name who serves it in RANKSCOPE_RERANKER_PROVIDER, or unset"
-                " RANKSCOPE_RERANKER.",
-            )
-        return CrossEncoder(ready_model(card, settings).folder, threads=settings.threads)
+        return load_cross_encoder(configured_catalogue(settings).card(settings.reranker), settings)
     except (ModelUnavailable, UnknownModel) as exc:
         return UnavailableScorer(exc)
 

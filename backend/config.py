@@ -102,6 +102,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("RANKSCOPE_HUB_ENDPOINT", "HF_ENDPOINT"),
         description="Address of the model hub or a mirror of it.",
     )
+    remote_code: bool = Field(
+        default=False,
+        description="Let code of a model's repository run while optimum converts the model.",
+    )
     quantization: QuantizationMode = Field(
         default="turbo4", description="How new collections compress dense vectors."
     )

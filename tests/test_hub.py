@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hub import COMMIT, StandIn, hub
-from tiny import DIMENSION, embedding_repository
+from sentence_transformers import SentenceTransformer
+from tiny import DIMENSION, TEXTS, embedding_repository
+from transformers import RobertaConfig, RobertaModel
 
+from backend.embedding.local import LocalEmbedder
 from backend.errors import ModelUnavailable
 from backend.models.catalogue import BUNDLED_EMBEDDER, ModelCard, load_catalogue
+from backend.models.export import Optimum
 from backend.models.hub import Hub
 from backend.models.prepare import ModelFolders, prepare
 
@@ -182,6 +189,54 @@ def test_a_repository_that_cannot_be_used_is_told(
 ) -> None:
     spoil(served.repositories[CARD.id])
     refuse(folders, served.url, match)
+
+
+# Architectures of which no graph is known
+
+
+@pytest.fixture
+def foreign(served: StandIn) -> ModelCard:
+    """A RoBERTa, which optimum knows and we do not."""
+    repository = served.repositories[CARD.id]
+    config = json.loads((repository / "config.json").read_text())
+    torch.manual_seed(3)
+    made = RobertaModel(
+        RobertaConfig(
+            **{"vocab_size": config["vocab_size"], "hidden_size": DIMENSION, "pad_token_id": 0},
+            **{"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96},
+        )
+    )
+    made.save_pretrained(repository)
+    return replace(CARD, architecture="roberta")
+
+
+def test_code_of_a_repository_never_runs_unless_allowed(
+    foreign: ModelCard, served: StandIn, folders: ModelFolders, tmp_path: Path
+) -> None:
+    path = served.repositories[CARD.id] / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "m.M"}}))
+    export = Optimum(tmp_path / "environments", remote_code=False)
+    with pytest.raises(ModelUnavailable, match=r"needs code.*RANKSCOPE_REMOTE_CODE"):
+        prepare(foreign, folders, hub=Hub(served.url), export=export)
+    assert not (tmp_path / "environments").exists()
+    assert not [line for line in served.asked if line.endswith(".py")]
+
+
+@pytest.mark.skipif(
+    "RANKSCOPE_TEST_OPTIMUM" not in os.environ,
+    reason="set RANKSCOPE_TEST_OPTIMUM to a folder for the environment, of 2 GB, to run it",
+)
+def test_optimum_converts_what_no_graph_is_known_of(
+    foreign: ModelCard, served: StandIn, folders: ModelFolders
+) -> None:
+    environments = Path(os.environ["RANKSCOPE_TEST_OPTIMUM"])
+    export = Optimum(environments, remote_code=False)
+    prepared = prepare(foreign, folders, precision="float32", hub=Hub(served.url), export=export)
+    oracle = SentenceTransformer(str(served.repositories[CARD.id]), device="cpu")
+    vectors = LocalEmbedder(prepared, threads=1).embed_documents(TEXTS)
+
+    assert prepared.origin == "exported by optimum"
+    assert (vectors * oracle.encode(TEXTS)).sum(axis=1).min() >= 0.9999
 
 
 def test_a_renamed_repository_is_followed(served: StandIn, folders: ModelFolders) -> None:

@@ -23,8 +23,9 @@ LEVELS = [
     {"preview", "indexer", "evaluation"},
     {"build"},
     {"bench"},
-    {"workspace"},
+    {"workspace", "shelf"},
     {"preparation", ""},
+    {"models_command"},
     {"__main__"},
 ]
 """From what everything may import to what nothing may; `""` is `backend/__init__.py`."""

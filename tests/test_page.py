@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from conftest import App
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from provider import Answer, Asked, Provider, running, serve_models
 
+from backend.build import UnavailableEmbedder
 from backend.config import DEFAULT_COLLECTION
+from backend.errors import ModelUnavailable
 from backend.reranking.cross_encoder import CrossEncoder
 from backend.types import IndexProgress, SearchResponse
 
@@ -296,10 +299,15 @@ def test_slash_leads_to_the_query_and_examples_are_asked(
 def test_nothing_overflows_sideways(app: App, visit: Callable[..., Page], width: int) -> None:
     page = visit(f"{app.url}?q={QUERY}", viewport={"width": width, "height": 844})
     answered(page)
-    for name in ("Search", "Collections", "Agents"):
+    for name in ("Search", "Collections", "Models", "Agents"):
         page.get_by_role("tab", name=name).click()
         page.locator(
-            {"Search": ".rs-hits", "Collections": ".rs-collections", "Agents": ".rs-agents"}[name]
+            {
+                "Search": ".rs-hits",
+                "Collections": ".rs-collections",
+                "Models": ".rs-models",
+                "Agents": ".rs-agents",
+            }[name]
         ).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
@@ -314,6 +322,36 @@ def test_dark_mode_follows_the_system_and_can_be_switched(
     assert max(page.locator(".rs-hits .hit").first.evaluate(brightness)) < 60
     page.get_by_role("button", name="Switch between light and dark").click()
     assert min(page.locator(".rs-hits .hit").first.evaluate(brightness)) > 240
+
+
+def test_models_tab_lists_what_is_ready_and_what_would_be_fetched(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(app.url)
+    page.get_by_role("tab", name="Models").click()
+    rows = page.locator(".rs-models tbody tr")
+
+    bundled = rows.filter(has_text="all-MiniLM-L6-v2")
+    expect(bundled).to_contain_text("in use")
+    expect(bundled).to_contain_text("ready")
+    expect(rows.filter(has_text="nomic-embed-code")).to_contain_text("would fetch 28.3 GB")
+    expect(rows.filter(has_text="CodeRankLLM")).to_contain_text("by endpoint")
+
+
+def test_an_answer_without_the_embedding_model_says_so(
+    app: App, visit: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = app.workspace.load()
+    gone = UnavailableEmbedder(
+        models.embedder.card, ModelUnavailable("The <weights> are gone.", fix="Bring them back.")
+    )
+    monkeypatch.setattr(app.workspace, "_models", replace(models, embedder=gone))
+    page = visit(f"{app.url}?q=failed+batch")
+
+    note = page.locator(".rs-verdict .degraded")
+    expect(note).to_contain_text("Found by words alone")
+    expect(note).to_contain_text("The <weights> are gone. Bring them back.")
+    assert page.locator(".rs-hits .hit").count() > 0
 
 
 def test_agents_tab_names_the_address_that_was_opened(app: App, visit: Callable[..., Page]) -> None:

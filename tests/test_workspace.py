@@ -624,7 +624,11 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"EMBEDDER_PROVIDER": "tei", "EMBEDDER_URL": "http://e", "EMBEDDER_KEY": "k1"},
         **{"EMBEDDER_SERVED_AS": "e", "RERANKER": "c/d", "RERANKER_PROVIDER": "cohere"},
         **{"RERANKER_URL": "http://r", "RERANKER_KEY": "k2", "RERANKER_SERVED_AS": "r"},
-        **{"PROVIDER_TIMEOUT_S": "7", "PROVIDER_HOSTS": "a.test, b.test"},
+        **{
+            "HUB_ENDPOINT": "http://hub.test",
+            "PROVIDER_TIMEOUT_S": "7",
+            "PROVIDER_HOSTS": "a.test, b.test",
+        },
     }
     for name, value in given.items():
         environment.setenv(f"RANKSCOPE_{name}", value)
@@ -639,6 +643,7 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"embedder_provider": "tei", "embedder_url": "http://e", "embedder_key": "k1"},
         **{"embedder_served_as": "e", "reranker": "c/d", "reranker_provider": "cohere"},
         **{"reranker_url": "http://r", "reranker_key": "k2", "reranker_served_as": "r"},
+        **{"hub_endpoint": "http://hub.test", "remote_code": True},
         **{"provider_timeout_s": 7, "provider_hosts": "a.test, b.test"},
     )
     assert settings.allowed_hosts == ("a.test", "b.test")

@@ -10,6 +10,7 @@ from backend.preparation import Preparation
 from backend.workspace import Workspace
 from ui.agents_tab import AgentsTab
 from ui.collections_tab import CollectionsTab
+from ui.models_tab import ModelsTab
 from ui.panel import panel, render
 from ui.search_tab import SearchTab
 from ui.theme import CSS, ICON, SCRIPT, theme
@@ -27,10 +28,13 @@ def build_page(workspace: Workspace, preparation: Preparation, *, mcp_path: str)
                 search = SearchTab(workspace, preparation)
             with gr.Tab("Collections", id="collections") as collections_tab:
                 collections = CollectionsTab(workspace)
+            with gr.Tab("Models", id="models") as models_tab:
+                models = ModelsTab(workspace)
             with gr.Tab("Agents", id="agents"):
                 agents = AgentsTab(mcp_path)
         search.connect(page)
         collections.connect(collections_tab)
+        models.connect(models_tab)
         agents.connect(page)
     return page
 

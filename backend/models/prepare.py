@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock
 from loguru import logger
@@ -32,12 +32,25 @@ FORMAT = "4"
 """Changes with the graphs, so that files of an older version are made anew."""
 ARCHITECTURES = ("bert", "nomic_bert", "qwen2")
 """`model_type`s whose graph is built here."""
-Export = Callable[[ModelCard, Path, Path, Sequence[Precision]], str]
-"""Writes `float32.onnx` of the model in the first folder to the second; returns its origin."""
 _GROWTH: Mapping[Precision, float] = {"float32": 1.0, "int8": 1.25, "q8": 0.3, "q4": 0.2}
 """Disk that a conversion takes, as a share of the weights; int8 goes by way of float32."""
 _RECORD, _MEASURED = "model.json", "measured.json"
 _SOURCE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+class Export(Protocol):
+    """Converts what no graph is known of."""
+
+    @property
+    def remote_code(self) -> bool:
+        """Whether code of the repository may run."""
+        ...
+
+    def __call__(
+        self, card: ModelCard, source: Path, target: Path, precisions: Sequence[Precision], /
+    ) -> str:
+        """Write `float32.onnx` of the model in `source` to `target`; returns its origin."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,30 +258,59 @@ class _Work:
         repository = hub.look(self.card)
         name = f"{self.card.id.replace('/', '--')}-{repository.commit[:12]}"
         source = self.folders.downloads / "hub" / name
-        files = self._onnx_files(repository)
-        beside = [path for path in repository.sizes if _holds_data_of(path, files.values())]
-        if files:
+        if files := self._onnx_files(repository):
+            beside = [path for path in repository.sizes if _holds_data_of(path, files.values())]
+            self._fetch(hub, repository, [*files.values(), *beside], source, grown=0)
+            for precision, path in files.items():
+                os.replace(source / path, target / f"{precision}.onnx")
+            for path in beside:
+                os.replace(source / path, target / Path(path).name)
             origin = "the repository's own ONNX files"
-            names = ["tokenizer.json", *files.values(), *beside]
         else:
-            names = ["tokenizer.json", "config.json", *self._weights(hub, repository, source)]
-            origin = "graph built from the repository's weights"
-        size = sum(repository.sizes.get(name, 0) for name in names)
-        grown = 0.0 if files else sum(_GROWTH[precision] for precision in self.precisions)
-        self._check_space(round(size * (1 + grown)))
-        hub.fetch(self.card, repository, names, source, on_file=self.on_file)
-        for precision, path in files.items():
-            os.replace(source / path, target / f"{precision}.onnx")
-        for path in beside:
-            os.replace(source / path, target / Path(path).name)
-        if not files and _model_type(source) not in ARCHITECTURES:
-            if self.export is None:
-                raise _no_graph(self.card, _model_type(source))
-            origin = self.export(self.card, source, target, self.precisions)
+            origin = self._from_weights(hub, repository, source, target)
         self._convert(source, target)
         shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
         shutil.rmtree(source)
         return repository.commit, origin
+
+    def _from_weights(self, hub: Hub, repository: Repository, source: Path, target: Path) -> str:
+        """Fetch the weights and, if no graph is known of them, export them; tells the origin."""
+        hub.fetch(self.card, repository, ["config.json"], source)
+        kind = _model_type(source)
+        if kind not in ARCHITECTURES and self.export is None:
+            raise ModelUnavailable(
+                f"{self.card.id} is of architecture {kind or 'unknown'!r}, of which no graph is"
+                " known here.",
+                fix=f"Run: python -m backend models prepare {self.card.id} --optimum",
+            )
+        names = self._weights(hub, repository, source)
+        grown = sum(_GROWTH[precision] for precision in self.precisions)
+        if kind in ARCHITECTURES or self.export is None:
+            self._fetch(hub, repository, names, source, grown=grown)
+            return "graph built from the repository's weights"
+        endings = (".json", ".txt", ".py") if self.export.remote_code else (".json", ".txt")
+        more = [name for name in repository.sizes if "/" not in name and name.endswith(endings)]
+        self._fetch(hub, repository, [*names, *more], source, grown=grown)
+        return self.export(self.card, source, target, self.precisions)
+
+    def _fetch(
+        self, hub: Hub, repository: Repository, names: Sequence[str], source: Path, *, grown: float
+    ) -> None:
+        """Fetch files and the tokenizer, if the disk has room for them and what they become.
+
+        Raises:
+            ModelUnavailable: It has not, or they cannot be fetched.
+        """
+        wanted = list(dict.fromkeys(["tokenizer.json", *names]))
+        size = sum(repository.sizes.get(name, 0) for name in wanted) * (1 + grown)
+        free = shutil.disk_usage(self.folders.models).free
+        if free < size:
+            raise ModelUnavailable(
+                f"{self.card.id} needs {size / 1e9:.1f} GB of disk while it is prepared;"
+                f" {free / 1e9:.1f} GB are free.",
+                fix="Free some space, or set RANKSCOPE_DATA_DIR to a larger disk.",
+            )
+        hub.fetch(self.card, repository, wanted, source, on_file=self.on_file)
 
     def _onnx_files(self, repository: Repository) -> dict[Precision, str]:
         """Those of the catalogue that the repository really has; else the weights are taken."""
@@ -301,20 +343,6 @@ class _Work:
                 fix="Choose another model or revision.",
             ) from exc
 
-    def _check_space(self, size: int) -> None:
-        """Refuse before hours of download what cannot be kept.
-
-        Raises:
-            ModelUnavailable: The disk has no room for the files and what becomes of them.
-        """
-        free = shutil.disk_usage(self.folders.models).free
-        if free < size:
-            raise ModelUnavailable(
-                f"{self.card.id} needs {size / 1e9:.1f} GB of disk while it is prepared;"
-                f" {free / 1e9:.1f} GB are free.",
-                fix="Free some space, or set RANKSCOPE_DATA_DIR to a larger disk.",
-            )
-
     def _convert(self, source: Path, target: Path) -> None:
         command = [sys.executable, "-m", "backend.models.convert", str(source), str(target)]
         command += ["--head", "logit" if self.card.kind == "cross-encoder" else "hidden"]
@@ -339,13 +367,6 @@ def _model_type(source: Path) -> str:
         return str(json.loads((source / "config.json").read_bytes())["model_type"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _no_graph(card: ModelCard, kind: str) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"{card.id} is of architecture {kind or 'unknown'!r}, of which no graph is known here.",
-        fix=f"Run: python -m backend models prepare {card.id} --optimum",
-    )
 
 
 def _seal(folder: Path, precision: Precision) -> None:
