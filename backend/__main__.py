@@ -22,7 +22,7 @@ from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.plot import to_svg
 from backend.evaluation.report import Evaluation, to_json, to_markdown
 from backend.models_command import add_models, run_models
-from backend.types import CollectionInfo, IndexProgress, SearchResponse
+from backend.types import CollectionInfo, IndexProgress, IndexReport, SearchResponse
 from backend.workspace import Workspace, folder_owner
 
 _PHASES = {
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except KeyboardInterrupt:
-        print("Stopped. What was indexed before is as it was.", file=sys.stderr)
+        print("Stopped. Indexing again goes on from here.", file=sys.stderr)
         return 130
     return 0
 
@@ -70,14 +70,18 @@ def _index(arguments: argparse.Namespace) -> None:
         _preview(arguments)
         return
     with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
-        report = workspace.index(
-            arguments.source or None,
-            collection=arguments.collection,
-            description=arguments.description,
-            on_progress=bar.show,
-        )
+        options = {"collection": arguments.collection, "description": arguments.description}
+        source = arguments.source or None
+        if arguments.watch:
+            for report in workspace.watch(source, **options, on_progress=bar.show):
+                _print_report(arguments, report)
+        else:
+            _print_report(arguments, workspace.index(source, **options, on_progress=bar.show))
+
+
+def _print_report(arguments: argparse.Namespace, report: IndexReport) -> None:
     if arguments.json:
-        print(json.dumps(asdict(report), ensure_ascii=False))
+        print(json.dumps(asdict(report), ensure_ascii=False), flush=True)
         return
     info = report.info
     size = f"{info.chunks:,} chunks of {info.files:,} files"
@@ -255,6 +259,7 @@ class _Bar:
             total=progress.chunks_total if known else None,
             completed=progress.chunks,
             detail=detail,
+            visible=progress.phase != "done",
         )
 
     def show_evaluation(self, progress: EvaluationProgress) -> None:
@@ -295,6 +300,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     index.add_argument(
         "--preview", action="store_true", help="show what would be indexed, and how long it takes"
+    )
+    index.add_argument(
+        "--watch", action="store_true", help="go on, and index again whenever files change"
     )
     index.add_argument("--collection", help="its name; the source's own if left out")
     index.add_argument("--description", default="", help="a sentence that helps to choose it")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
+from loguru import logger
 
 from backend.bench import Bench
 from backend.build import (
@@ -60,6 +61,7 @@ from backend.ingestion.collection import (
     is_manifest,
     open_sources,
 )
+from backend.ingestion.watching import changes
 from backend.links import Links
 from backend.pipeline import SearchPipeline
 from backend.preview import preview
@@ -82,6 +84,8 @@ from backend.types import (
     SparseVector,
 )
 
+CLOSE_WAIT_S = 10.0
+"""How long closing waits for a step of indexing: much longer than one takes, but for a fetch."""
 RETRY_S = 30.0
 """Seconds until a search tries again to load a model that could not be had."""
 
@@ -113,7 +117,10 @@ class Workspace:
         self._models: Models | None = None
         self._failed: tuple[float, Models] | None = None
         self._loading = threading.RLock()
-        self._indexing: set[str] = set()
+        self._indexing: dict[str, int] = {}
+        """Collection to the thread that indexes it."""
+        self._indexed = threading.Condition(self._loading)
+        self._closing = False
 
     def __enter__(self) -> Workspace:
         return self
@@ -127,8 +134,14 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Close all collections and let other processes have the folder."""
+        """Close all collections and let other processes have the folder.
+
+        Runs of indexing end at their next step; the next one goes on from there.
+        """
         with self._loading:
+            self._closing = True
+            mine = threading.get_ident()
+            self._indexed.wait_for(lambda: not {*self._indexing.values()} - {mine}, CLOSE_WAIT_S)
             for store, _ in self._stores.values():
                 store.close()
             self._stores.clear()
@@ -187,6 +200,51 @@ class Workspace:
         sources = self._open_sources(manifest.sources, on_progress)
         name = collection_name(sources[0].source)
         return self._index(replace(manifest, name=name), on_progress, sources)
+
+    def watch(
+        self,
+        source: str | Path | Sequence[str | Path] | None = None,
+        *,
+        collection: str | None = None,
+        description: str = "",
+        on_progress: OnProgress = lambda progress: None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[IndexReport]:
+        """Index sources, and again whenever files in the folders among them have changed.
+
+        What `.gitignore` and `.rankscopeignore` leave out is not watched. A run that fails is
+        logged, and the next change tries again.
+
+        Args:
+            source, collection, description, on_progress: As `index` takes them.
+            stop: Ends the watching when it is set.
+
+        Raises:
+            InvalidSource: There is no folder among the sources, or it cannot be watched.
+            SearchError: The first run fails, as `index` does.
+
+        Yields:
+            What the first run did, and each later one that changed something.
+        """
+        manifest = _manifest(source, collection, description)
+        sources = self._open_sources(manifest.sources, on_progress)
+        if not manifest.name:
+            manifest = replace(manifest, name=collection_name(sources[0].source))
+        first = True
+        stop = stop or threading.Event()
+        for _ in changes(sources, stopped=lambda: self._closing or stop.is_set()):
+            try:
+                report = self._index(manifest, on_progress, sources)
+            except WorkspaceClosed:
+                return
+            except SearchError as exc:
+                if first:
+                    raise
+                logger.warning("{name} could not be updated: {why}", name=manifest.name, why=exc)
+                continue
+            if first or report.changed:
+                yield report
+            first = False
 
     def preview(
         self,
@@ -448,10 +506,20 @@ class Workspace:
                     f"{name} is being indexed already.", fix="Wait until it is done."
                 )
             current = self._current(name)
-            self._indexing.add(name)
+            self._indexing[name] = threading.get_ident()
+
+        def tell(progress: IndexProgress) -> None:
+            if not self._closing:
+                on_progress(progress)
+            if self._closing:
+                raise WorkspaceClosed(
+                    f"The workspace was closed while {name} was indexed.",
+                    fix="Index it again: it goes on from there.",
+                )
+
         try:
             if sources is None:
-                sources = self._open_sources(manifest.sources, on_progress)
+                sources = self._open_sources(manifest.sources, tell)
             indexer = build_indexer(self.settings, self.load(), self._catalog)
             report = indexer.index(
                 name,
@@ -459,7 +527,7 @@ class Workspace:
                 description=manifest.description,
                 current=current,
                 publish=partial(self._publish, name),
-                on_progress=on_progress,
+                on_progress=tell,
             )
             self._catalog.discard_earlier(name)
             on_progress(
@@ -469,9 +537,11 @@ class Workspace:
             )
             return report
         finally:
-            self._indexing.discard(name)
-            if self._models is not None and not self._indexing:
-                self._models.embedder.release()
+            with self._loading:
+                del self._indexing[name]
+                self._indexed.notify_all()
+                if self._models is not None and not self._indexing:
+                    self._models.embedder.release()
 
     def _publish(self, name: str, record: Record, store: ChunkStore) -> None:
         """Search this index from now on. The one before is released with its last search."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -708,3 +709,95 @@ def test_what_a_killed_process_left_half_made_is_swept(tmp_path: Path) -> None:
     with Workspace(tmp_path):
         assert not half.exists()
         assert (tmp_path / "downloads" / "whole.whl").exists()
+
+
+# Watching, and closing while something is indexed
+
+
+def test_watched_folders_are_indexed_again_when_a_file_that_counts_changes(
+    open_workspace: Callable[..., Workspace], folder: Path
+) -> None:
+    write_files(folder, {".gitignore": "build/\n", "build/made.py": "made = 0\n"})
+    workspace = open_workspace()
+    stop = threading.Event()
+    runs: list[str] = []
+    reports = workspace.watch(
+        folder, collection="shop", stop=stop, on_progress=lambda p: runs.append(p.phase)
+    )
+    assert next(reports).info.chunks == 5
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, reports)
+        for number in range(3):
+            write_files(folder, {"build/made.py": f"made = {number}\n"})
+            time.sleep(0.6)
+        runs_before = runs.count("done")
+        write_files(folder, {"net/new.py": "def brand_new(): pass\n"})
+        (folder / "net/retry.py").unlink()
+        report = following.result(timeout=60)
+
+        assert runs_before <= 2, "what is ignored starts nothing"
+        assert (report.changed, report.info.files) == (True, 5)
+        assert "net/new.py" in paths(workspace.search("brand new", collection="shop"))
+        following = pool.submit(lambda: next(reports, "over"))
+        stop.set()
+        assert following.result(timeout=60) == "over"
+
+
+def test_watching_goes_on_after_a_run_that_failed_and_ends_with_the_workspace(
+    open_workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    folder = write_files(tmp_path / "notes", {"a.md": "# Notes\n\nBuy milk.\n"})
+    workspace = open_workspace()
+    reports = workspace.watch(folder)
+    assert next(reports).info.files == 1
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, reports)
+        (folder / "a.md").unlink()
+        time.sleep(1.5)
+        assert workspace.search("milk", collection="notes").hits, "nothing left to index"
+        write_files(folder, {"b.md": "# Notes\n\nBuy bread.\n"})
+        assert following.result(timeout=60).info.files == 1
+        following = pool.submit(lambda: next(reports, "over"))
+        workspace.close()
+        assert following.result(timeout=60) == "over"
+
+
+def test_what_is_no_folder_is_not_watched(
+    open_workspace: Callable[..., Workspace],
+) -> None:
+    with pytest.raises(InvalidSource, match="no folder to watch"):
+        next(open_workspace().watch("installed:pytest"))
+
+
+def test_closing_ends_indexing_at_its_next_step_and_the_next_run_goes_on(
+    open_workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    workspace = open_workspace()
+    folder = write_files(tmp_path / "many", many_files(300))
+    embedding = threading.Event()
+
+    def slowly(progress: IndexProgress) -> None:
+        if progress.phase == "embed":
+            embedding.set()
+            time.sleep(0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(workspace.index, folder, collection="many", on_progress=slowly)
+        assert embedding.wait(timeout=60)
+        workspace.close()
+        with pytest.raises(WorkspaceClosed, match="goes on from there"):
+            run.result(timeout=60)
+    with Workspace(settings=workspace.settings) as again:
+        report = again.index(folder, collection="many")
+
+        assert report.reused >= 128
+        assert report.embedded + report.reused == 300
+
+
+def test_a_run_may_close_its_own_workspace(
+    open_workspace: Callable[..., Workspace], folder: Path
+) -> None:
+    workspace = open_workspace()
+    with pytest.raises(WorkspaceClosed):
+        workspace.index(folder, collection="shop", on_progress=lambda p: workspace.close())
+    Workspace(settings=workspace.settings).close()

@@ -55,6 +55,28 @@ class Folder:
             else:
                 depths.append(self._entries(*found, skipped))
 
+    def concerns(self, path: Path) -> bool:
+        """Whether what happens at an absolute path may change what `files` yields."""
+        try:
+            *folders, name = path.relative_to(self.root).parts
+        except ValueError:
+            return False
+        if name in (GIT_IGNORE, OWN_IGNORE):
+            return True
+        scope, place = self._scope("", Scope()), ""
+        for part in folders:
+            place += f"{part}/"
+            if scope.leaves_out(place):
+                return False
+            scope = self._scope(place, scope)
+        return not scope.leaves_out(place + name)
+
+    def _scope(self, folder: str, outer: Scope) -> Scope:
+        files = [self.root / folder / name for name in (GIT_IGNORE, OWN_IGNORE)]
+        return outer.within(
+            folder, [_text(file) for file in files if file.is_file() and not file.is_symlink()]
+        )
+
     def _entries(
         self, folder: str, scope: Scope, skipped: Skipped
     ) -> Iterator[SourceFile | tuple[str, Scope]]:

@@ -1,0 +1,436 @@
+"""An index follows its sources: in place, only what changed, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from samples import write_files
+from small_index import SmallIndex
+
+from backend.errors import InvalidSource
+from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.sources.folder import Folder
+from backend.ingestion.sources.origin import NOWHERE, Origin
+from backend.types import IndexProgress
+
+TESTS = Path(__file__).parent
+
+
+def text(name: str, *, version: int = 0, parts: int = 2) -> str:
+    """A file that is cut into several chunks, each of which tells the version."""
+    return "\n\n".join(
+        f"def {name}_{i}():\n    '''{name} number {i}'''\n    version{version}()\n"
+        + "".join(f"    step_{i}_{j} = {j}\n" for j in range(30))
+        for i in range(parts)
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {f"pkg/f{i}.py": text(f"f{i}") for i in range(12)}
+    return aged(write_files(tmp_path / "project", files))
+
+
+def aged(folder: Path) -> Path:
+    """Make files look as if nobody had touched them for a while; only their ctime knows better."""
+    for path in folder.rglob("*"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    return folder
+
+
+@dataclass
+class Listed:
+    """A source whose stamps are given, and which counts what is read of it."""
+
+    texts: dict[str, tuple[str, str]]
+    """Path to stamp and text."""
+    id: str = "list:a"
+    package: str = "a"
+
+    def __post_init__(self) -> None:
+        self.read: list[str] = []
+
+    def files(self, skipped: Skipped) -> Iterator[SourceFile]:
+        for path, (stamp, text) in self.texts.items():
+            yield SourceFile(path, len(text), partial(self._read, path, text), stamp=stamp)
+
+    def origin(self, digests: dict[str, str]) -> Origin:
+        self.digests = digests
+        return NOWHERE
+
+    def _read(self, path: str, text: str) -> bytes:
+        self.read.append(path)
+        return text.encode()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[SmallIndex]:
+    made = SmallIndex(tmp_path / "data")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[..., list[object]]:
+    """What an index made from nothing would hold."""
+
+    def contents(*sources: object) -> list[object]:
+        made = SmallIndex(tmp_path / f"fresh{time.monotonic_ns()}")
+        made.update(*sources)
+        held = made.contents()
+        made.close()
+        return held
+
+    return contents
+
+
+def paths(index: SmallIndex) -> set[str]:
+    return {chunk.path for chunk in index.chunks()}
+
+
+# What an update does
+
+
+def test_an_update_leaves_what_a_fresh_index_would_hold(
+    index: SmallIndex, folder: Path, fresh: Callable[..., list[object]]
+) -> None:
+    """Whatever the changes, in any order: nothing is left behind, doubled or forgotten."""
+    chance = random.Random(7)
+    for step in range(8):
+        change_at_random(folder, chance, step)
+        index.update(Folder(folder))
+        assert index.contents() == fresh(Folder(folder)), f"after step {step}"
+        assert sum(one.chunks for one in index.catalog.record("c").info.sources) == len(
+            index.chunks()
+        )
+
+
+def change_at_random(folder: Path, chance: random.Random, step: int) -> None:
+    """Add, rewrite, shorten, move, copy and delete some files."""
+    for _ in range(chance.randint(1, 4)):
+        files = sorted(folder.rglob("*.py"))
+        path = chance.choice(files)
+        what = chance.choice(["add", "rewrite", "shorten", "shift", "move", "copy", "delete"])
+        target = folder / f"dir{chance.randint(0, 2)}" / f"n{step}_{chance.randint(0, 99)}.py"
+        target.parent.mkdir(exist_ok=True)
+        if what == "add":
+            target.write_text(text(target.stem, parts=chance.randint(1, 4)))
+        elif what == "rewrite":
+            path.write_text(text(path.stem, version=step, parts=chance.randint(1, 4)))
+        elif what == "shorten":
+            path.write_text(text(path.stem, parts=1))
+        elif what == "shift":
+            path.write_text(f"# {step}\n\n\n" + path.read_text())
+        elif what == "move":
+            path.rename(target)
+        elif what == "copy":
+            target.write_bytes(path.read_bytes())
+        elif len(files) > 3:
+            path.unlink()
+
+
+def test_only_passages_that_are_new_are_embedded(index: SmallIndex, folder: Path) -> None:
+    index.update(Folder(folder))
+    (folder / "pkg/f3.py").write_text(text("f3", parts=3))
+    (folder / "pkg/f4.py").unlink()
+    report = index.update(Folder(folder))
+
+    assert (report.changed, report.embedded) == (True, 1)
+    assert report.reused == report.info.chunks - 1
+    assert ["f3_2" in passage for passage in index.models.embedded] == [True]
+    assert "pkg/f4.py" not in paths(index)
+
+
+def test_an_unchanged_file_is_not_even_read(index: SmallIndex) -> None:
+    source = Listed({f"f{i}.py": ("1", text(f"f{i}")) for i in range(4)} | {"b.py": ("1", "\0")})
+    index.update(source)
+    assert len(source.read) == 5
+    source.read.clear()
+    source.texts["f2.py"] = ("2", text("f2", version=2))
+    index.update(source)
+    digests = dict(source.digests)
+
+    assert source.read == ["f2.py"], "nor one that was found to be binary"
+    assert index.update(source).changed is False
+    assert source.digests == digests, "the source is told of files that were not read, too"
+
+
+def test_a_file_without_a_stamp_is_compared_by_its_content(index: SmallIndex) -> None:
+    source = Listed({"f.py": ("", text("f")), "g.py": ("", text("g"))})
+    index.update(source)
+    source.read.clear()
+
+    assert index.update(source).changed is False
+    assert source.read == ["f.py", "g.py"]
+    source.texts["g.py"] = ("", text("g", version=1))
+    assert index.update(source).changed is True
+
+
+def test_a_file_that_was_touched_but_not_changed_is_read_once(index: SmallIndex) -> None:
+    source = Listed({"f.py": ("1", text("f"))})
+    index.update(source)
+    source.texts["f.py"] = ("2", text("f"))
+    source.read.clear()
+
+    assert index.update(source).changed is False
+    assert index.update(source).changed is False
+    assert source.read == ["f.py"]
+
+
+def test_a_file_that_was_just_written_has_no_stamp_and_an_older_one_has(folder: Path) -> None:
+    """It may be written again within the same tick of its clock, as in git's racy index."""
+    (written,) = (file for file in Folder(folder).files(Skipped()) if "f1.py" in file.path)
+    assert written.stamp == "", "utime cannot make it older: the change of its inode counts"
+    time.sleep(2.1)
+    (older,) = (file for file in Folder(folder).files(Skipped()) if "f1.py" in file.path)
+    assert older.stamp != ""
+    (folder / "pkg/f1.py").write_text("x")
+    aged(folder)
+    time.sleep(2.1)
+    (again,) = (file for file in Folder(folder).files(Skipped()) if "f1.py" in file.path)
+    assert again.stamp not in ("", older.stamp)
+
+
+def test_switching_branches_and_back_embeds_only_what_was_never_seen(
+    index: SmallIndex, folder: Path
+) -> None:
+    """Vectors of what has left are kept for a while."""
+    index.update(Folder(folder))
+    before = index.contents()
+    main = {path: path.read_text() for path in folder.rglob("*.py")}
+    (folder / "pkg/f1.py").write_text(text("f1", version=9))
+    (folder / "pkg/f2.py").unlink()
+    (folder / "other.py").write_text(text("other"))
+    index.update(Folder(folder))
+    assert len(index.models.embedded) == 4
+    for path in folder.rglob("*.py"):
+        path.unlink()
+    for path, content in main.items():
+        path.write_text(content)
+    report = index.update(Folder(folder))
+
+    assert (report.changed, report.embedded) == (True, 0)
+    assert index.contents() == before
+
+
+def test_a_moved_file_is_embedded_under_its_new_path(index: SmallIndex, folder: Path) -> None:
+    """The path is part of what is embedded: an old vector would be that of another passage."""
+    index.update(Folder(folder))
+    (folder / "pkg/f1.py").rename(folder / "moved.py")
+    report = index.update(Folder(folder))
+
+    assert report.embedded == 2
+    assert "pkg/f1.py" not in paths(index)
+    assert "moved.py" in paths(index)
+
+
+def test_the_same_files_from_another_source_keep_their_vectors(index: SmallIndex) -> None:
+    """As when a folder is renamed."""
+    texts = {f"f{i}.py": ("1", text(f"f{i}")) for i in range(300)}
+    index.update(Listed(texts))
+    seen: list[set[str]] = []
+    report = index.update(
+        Listed(texts, id="list:b"),
+        on_progress=lambda progress: progress.phase == "embed" and seen.append(paths(index)),
+    )
+
+    assert (report.embedded, report.info.chunks) == (0, 600)
+    assert {chunk.source for chunk in index.chunks()} == {"list:b"}
+    assert all(len(held) == 300 for held in seen), "one leaves as the other comes"
+
+
+def test_of_equal_files_the_first_is_indexed_whichever_was_there_before(
+    index: SmallIndex, fresh: Callable[..., list[object]]
+) -> None:
+    same = text("same")
+    source = Listed({"b.py": ("1", same), "c.py": ("1", same)})
+    for texts, indexed in (
+        (source.texts, "b.py"),
+        ({"a.py": ("1", same), **source.texts}, "a.py"),
+        ({"c.py": ("1", same)}, "c.py"),
+        ({"b.py": ("2", text("b")), "c.py": ("1", same)}, "c.py"),
+    ):
+        source.texts = texts
+        report = index.update(source)
+        assert indexed in paths(index)
+        assert index.contents() == fresh(source)
+        copies = report.info.skipped.get("identical to another file", 0)
+        assert copies == len(texts) - len(paths(index))
+
+
+def test_of_two_files_of_one_path_the_first_is_indexed_and_the_other_counted(
+    index: SmallIndex,
+) -> None:
+    """Names that are not text may read alike."""
+
+    class Twins(Listed):
+        def files(self, skipped: Skipped) -> Iterator[SourceFile]:
+            for number in (1, 2):
+                yield SourceFile("f.py", 9, partial(str.encode, f"x = {number}\n"))
+
+    report = index.update(Twins({}))
+
+    assert [chunk.text for chunk in index.chunks()] == ["x = 1"]
+    assert report.info.skipped == {"another file of the same path": 1}
+
+
+def test_a_file_that_becomes_unsearchable_leaves(index: SmallIndex, folder: Path) -> None:
+    index.update(Folder(folder))
+    (folder / "pkg/f1.py").write_bytes(b"\0")
+    (folder / "pkg/f2.py").write_text("")
+    (folder / ".gitignore").write_text("f3.py\n")
+    report = index.update(Folder(folder))
+
+    assert paths(index) == {f"pkg/f{i}.py" for i in (0, *range(4, 12))}
+    assert report.info.files == 9
+    assert index.update(Folder(folder)).changed is False
+
+
+def test_a_source_that_has_lost_all_its_text_is_refused_and_the_index_stays(
+    index: SmallIndex, folder: Path
+) -> None:
+    index.update(Folder(folder))
+    for path in folder.rglob("*.py"):
+        path.unlink()
+    with pytest.raises(InvalidSource, match="holds no text"):
+        index.update(Folder(folder))
+
+    assert len(index.chunks()) == 24
+
+
+def test_another_chunker_or_model_is_built_beside_the_index_that_answers(
+    tmp_path: Path, folder: Path
+) -> None:
+    first = SmallIndex(tmp_path / "data")
+    first.update(Folder(folder))
+    for change, embedded in (
+        ({"quantization": "scalar"}, 0),
+        ({"chunker": "2"}, 0),
+        ({"model": "other"}, 24),
+    ):
+        identity = replace(first.identity, **change)
+        second = first
+        second.identity = identity
+        old = first.store
+        seen: set[int] = set()
+
+        def search(progress: IndexProgress, seen: set[int] = seen) -> None:
+            seen.add(len(first.search("f1")))
+
+        report = second.update(Folder(folder), on_progress=search)
+        assert report.embedded == embedded, change
+        assert seen == {24}, "the old one answers until the new one is whole"
+        assert second.store is not old
+        assert len(list((tmp_path / "data/c").glob("generation-*"))) == 1
+    first.close()
+
+
+# Searching meanwhile
+
+
+def test_a_search_sees_each_file_as_it_was_or_as_it_is(index: SmallIndex, folder: Path) -> None:
+    """Every file changes, and grows or shrinks, while others search without a pause."""
+    index.update(Folder(folder))
+    sizes = [{f"pkg/f{i}.py": 2 for i in range(12)}]
+    over = threading.Event()
+    mixed: list[object] = []
+    rounds = 0
+
+    def search() -> int:
+        count = 0
+        while not over.is_set():
+            count += 1
+            found: dict[str, list[str]] = {}
+            for chunk in index.search("number version"):
+                version = next(v for v in range(99) if f"version{v}()" in chunk.text)
+                found.setdefault(chunk.path, []).append(str(version))
+            for path, versions in found.items():
+                allowed = [sizes[int(v)].get(path) for v in {*versions}]
+                if len({*versions}) != 1 or len(versions) != allowed[0]:
+                    mixed.append((path, versions, allowed))
+        return count
+
+    with ThreadPoolExecutor(2) as pool:
+        searching = [pool.submit(search) for _ in range(2)]
+        for version in range(1, 9):
+            sizes.append({f"pkg/f{i}.py": 1 + (i + version) % 5 for i in range(12)})
+            for path, parts in sizes[version].items():
+                (folder / path).write_text(text(Path(path).stem, version=version, parts=parts))
+            index.update(Folder(folder))
+            rounds += 1
+        over.set()
+        assert sum(one.result() for one in searching) > 2 * rounds
+    assert mixed == []
+
+
+# What is killed
+
+
+def test_an_index_that_is_killed_again_and_again_loses_and_doubles_nothing(
+    tmp_path: Path, folder: Path, fresh: Callable[..., list[object]]
+) -> None:
+    """Real kills at random moments of real runs, and the files change between them."""
+    chance = random.Random(os.getpid())
+    data = tmp_path / "data"
+    write_files(folder, {f"more/m{i}.py": text(f"m{i}", parts=3) for i in range(80)})
+    killed = 0
+    for step in range(10):
+        phases = run_and_kill(data, folder, after=chance.uniform(0, 0.8), chance=chance)
+        killed += phases[-1:] != ["done"]
+        if (data / "c/collection.json").exists():
+            reopened = SmallIndex(data)
+            check_whole_files(reopened)
+            reopened.close()
+        change_at_random(folder, chance, step)
+    last = SmallIndex(data)
+    last.update(Folder(folder))
+    held = last.contents()
+    last.close()
+
+    assert killed > 3, "most runs were cut off"
+    assert held == fresh(Folder(folder))
+    assert len(list((data / "c").glob("generation-*"))) == 1
+
+
+def run_and_kill(data: Path, folder: Path, *, after: float, chance: random.Random) -> list[str]:
+    """Index in a process of its own and kill it some seconds after it began to read."""
+    command = [sys.executable, "-m", "small_index", str(data), str(folder)]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        phases = [process.stdout.readline().strip()]
+        timer = threading.Timer(after, partial(os.kill, process.pid, signal.SIGKILL))
+        timer.start()
+        phases += [line.strip() for line in process.stdout]
+        timer.cancel()
+        ended = process.wait()
+    assert ended in (0, -signal.SIGKILL), phases
+    return [*phases, "done"] if ended == 0 else phases
+
+
+def check_whole_files(index: SmallIndex) -> None:
+    """Each file has the chunks of one version, in order and without a gap in its numbers."""
+    by_path: dict[str, list[tuple[int, int, str]]] = {}
+    for chunk in index.chunks():
+        by_path.setdefault(chunk.path, []).append((chunk.start_line, chunk.end_line, chunk.text))
+    for path, found in by_path.items():
+        found.sort()
+        for (_, end, _), (start, _, _) in pairwise(found):
+            assert end < start, f"{path} holds two versions"
+        numbers = [line for *_, text in found for line in text.splitlines() if "number" in line]
+        assert [f"number {i}'" in line for i, line in enumerate(numbers)] == [True] * len(numbers)
