@@ -180,10 +180,8 @@ def _write_seven_b(folder: Path) -> None:
     def random(*shape: int) -> FloatArray:
         return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
 
-    tensors = {
-        "embed_tokens.weight": random(64, hidden),
-        "norm.weight": np.ones(hidden, np.float32),
-    }
+    ones = np.ones(hidden, np.float32)
+    tensors = {"embed_tokens.weight": random(64, hidden), "norm.weight": ones}
     for layer in range(2):
         one = f"layers.{layer}"
         for part, width in (("q", hidden), ("k", keys), ("v", keys)):

@@ -147,7 +147,8 @@ def test_a_full_disk_is_told(
 def test_too_little_room_is_told_before_anything_is_fetched(
     served: StandIn, folders: ModelFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100_000))
+    little = shutil._ntuple_diskusage(10**9, 10**9, 100_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: little)
     refuse(folders, served.url, r"GB of disk while it is prepared.*RANKSCOPE_DATA_DIR")
     assert not [line for line in served.asked if "safetensors" in line]
 
