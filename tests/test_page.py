@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -504,3 +505,87 @@ def test_an_address_that_is_not_public_is_refused_on_the_page(
     assert page.locator("#embed-at").inner_text().count("Ollama") == 0
     ask(page, QUERY)
     answered(page)
+
+
+def labels_file(folder: Path, package: str, *, query: str = QUERY) -> Path:
+    spans = {"retry.py": (1, 12, 2), "helpers.py": (1, 200, 1)}
+    targets = [
+        {"package": package, "path": f"shop/{name}", "start_line": a, "end_line": b, "grade": grade}
+        for name, (a, b, grade) in spans.items()
+    ]
+    rows = [
+        {"id": str(i), "query": text, "category": "howto", "targets": targets}
+        for i, text in enumerate((query, "what does a snapshot hold", "count the vectors"))
+    ]
+    path = folder / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def open_evaluation(page: Page, labels: Path) -> None:
+    page.get_by_role("tab", name="Evaluate").click()
+    page.locator("#evaluate input[type=file]").set_input_files(labels)
+    page.locator("#evaluate").get_by_text("labels.jsonl").wait_for()
+
+
+def test_evaluate_tab_shows_what_each_stage_is_worth_and_whom_reranking_hurt(
+    app: App, corpus: Path, tmp_path: Path, visit: Callable[..., Page]
+) -> None:
+    labels = labels_file(tmp_path, corpus.name, query=f"{QUERY} <img src=x onerror=pwned()>")
+    expected = app.workspace.evaluate(labels=labels, quantization=False)
+    assert expected.reranking is not None
+    page = visit(app.url)
+    open_evaluation(page, labels)
+    page.get_by_role("button", name="Evaluate").click()
+
+    result = page.locator(".rs-evaluation")
+    expect(result).to_contain_text(
+        f"Reranking helped {expected.reranking.helped}, hurt {expected.reranking.hurt}",
+        timeout=60_000,
+    )
+    rows = result.get_by_role("region", name="Systems").locator("tbody tr")
+    shown = [row.split("\t")[:2] for row in rows.all_inner_texts()]
+    assert shown == [[s.name, f"{s.interval.mean:.3f}"] for s in expected.systems]
+    assert "3 queries of labels" in result.locator("header").inner_text()
+    expect(result.locator("svg[role=img]")).to_be_visible()
+    expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()
+    expect(page.locator("#evaluate-progress .rs-build")).to_have_count(0)
+    page.get_by_label("Compare quantization modes too").check()
+    page.get_by_role("button", name="Evaluate").click()
+    modes = result.get_by_role("region", name="Quantization modes")
+    expect(modes.locator("tbody tr")).to_have_count(9, timeout=60_000)
+
+
+def test_an_evaluation_tells_how_far_it_is_and_can_be_cancelled(
+    app: App, corpus: Path, tmp_path: Path, visit: Callable[..., Page], held: threading.Event
+) -> None:
+    page = visit(app.url)
+    open_evaluation(page, labels_file(tmp_path, corpus.name))
+    page.get_by_role("button", name="Evaluate").click()
+
+    bar = page.get_by_role("progressbar", name="Evaluating")
+    expect(bar).to_have_attribute("aria-valuenow", "80", timeout=60_000)
+    expect(page.locator("#evaluate-progress")).to_contain_text("12 of 15 searches")
+    expect(page.locator("#evaluate-progress")).to_contain_text("+ reranker: query 1 of 3")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
+    held.set()
+
+    expect(page.locator("#evaluate-result")).to_contain_text("Cancelled.")
+    expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()
+    expect(bar).to_have_count(0)
+
+
+def test_labels_that_cannot_be_used_are_refused_on_the_page(
+    app: App, tmp_path: Path, visit: Callable[..., Page]
+) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"id": "<b>1", "query": "x", "targets": 3}')
+    page = visit(app.url)
+    open_evaluation(page, labels)
+    page.get_by_role("button", name="Evaluate").click()
+
+    expect(page.locator("#evaluate-result")).to_contain_text(
+        "labels.jsonl, line 1: targets is not a list."
+    )
+    expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()

@@ -10,6 +10,7 @@ from backend.preparation import Preparation
 from backend.workspace import Workspace
 from ui.agents_tab import AgentsTab
 from ui.collections_tab import CollectionsTab
+from ui.evaluate_tab import EvaluateTab
 from ui.models_tab import ModelsTab
 from ui.panel import panel, render
 from ui.search_tab import SearchTab
@@ -30,11 +31,14 @@ def build_page(workspace: Workspace, preparation: Preparation, *, mcp_path: str)
                 collections = CollectionsTab(workspace)
             with gr.Tab("Models", id="models") as models_tab:
                 models = ModelsTab(workspace)
+            with gr.Tab("Evaluate", id="evaluate") as evaluate_tab:
+                evaluate = EvaluateTab(workspace)
             with gr.Tab("Agents", id="agents"):
                 agents = AgentsTab(mcp_path)
         search.connect(page)
         collections.connect(collections_tab)
         models.connect(models_tab)
+        evaluate.connect(evaluate_tab)
         agents.connect(page)
     return page
 

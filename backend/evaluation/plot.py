@@ -16,19 +16,19 @@ _WIDTH, _ROW, _HEAD = 760, 26, 44
 _LEFT, _RIGHT = 190, 700
 """Where the axis begins and ends; names stand before it, values behind it."""
 _NAME_CHARS = 26
-_COLOURS = ("same", "embed", "retrieve", "new", "rerank")
+_COLOURS = ("same", "embed", "retrieve", "signals", "rerank")
 """Of the systems in the categories' rows, the last system has the last colour."""
 _STYLE = """
 .plot{--i:var(--ink,#161b22);--m:var(--muted,#5a6472);--l:var(--line,#e3e6eb);--a:var(--accent,#1f5fe0);
 --c-same:var(--same,#9aa4b1);--c-embed:var(--embed,#4c8df6);--c-retrieve:var(--retrieve,#14a38b);
---c-new:var(--new,#7a35c4);--c-rerank:var(--rerank,#8c5ae0);font:13px system-ui,sans-serif}
+--c-signals:#dd9220;--c-rerank:var(--rerank,#8c5ae0);font:13px system-ui,sans-serif}
 .plot text{fill:var(--i)}.plot .m{fill:var(--m);font-size:12px}.plot .h{font-weight:650}
 .plot .g{stroke:var(--l)}.plot .w{stroke:var(--a);stroke-width:2}.plot .d{fill:var(--a)}
 """
 _DARK = """
 @media (prefers-color-scheme:dark){.alone{
 --ink:#e6eaf0;--muted:#9aa5b3;--line:#2a323d;--accent:#6ea3ff;
---same:#5f6b7a;--embed:#5b97f7;--retrieve:#2cc4aa;--new:#c39bff;--rerank:#a57bf0;background:#0d1117}}
+--same:#5f6b7a;--embed:#5b97f7;--retrieve:#2cc4aa;--rerank:#a57bf0;background:#0d1117}}
 """
 
 
@@ -50,7 +50,7 @@ def to_svg(evaluation: Evaluation, *, alone: bool = True) -> str:
         drawing.dots("By category", names, rows)
     if evaluation.modes:
         drawing.intervals(
-            "Quantization, before reranking",
+            "Quantization",
             [(f"{m.mode}{', rescored' if m.rescored else ''}", m.ndcg) for m in evaluation.modes],
         )
     return drawing.svg(alone=alone)
