@@ -586,7 +586,15 @@ class Workspace:
             IdentityMismatch: Its vectors come from another model.
         """
         configured = configured_identity(self.settings, models.embedder)
-        check_space(collection, replace(identity, probe=""), replace(configured, revision=""))
+        matching = [
+            info.name for info in self._catalog.infos() if info.identity.model == configured.model
+        ]
+        check_space(
+            collection,
+            replace(identity, probe=""),
+            replace(configured, revision=""),
+            matching=matching,
+        )
         try:
             probe = take_probe(models.embedder)
         except ModelUnavailable:

@@ -12,7 +12,7 @@ from samples import write_files
 from tiny import DIMENSION, cross_encoder_repository, embedding_repository
 
 from backend.__main__ import main
-from backend.errors import ModelUnavailable
+from backend.errors import IdentityMismatch, ModelUnavailable
 from backend.workspace import Workspace
 
 OWN = f"""
@@ -26,6 +26,15 @@ max_tokens = 128
 dimension = {DIMENSION}
 pooling = "cls"
 download_bytes = 1000000
+[[model]]
+id = "acme/twin"
+kind = "embedding"
+architecture = "nomic_bert"
+licence = "MIT"
+parameters = 10
+max_tokens = 128
+dimension = {DIMENSION}
+pooling = "cls"
 [[model]]
 id = "acme/judge"
 kind = "cross-encoder"
@@ -154,6 +163,15 @@ def test_a_collection_is_made_and_searched_with_another_model_and_belongs_to_it(
         assert identity.probe.startswith("float32:")
         assert response.degraded == ""
         assert response.hits
+    monkeypatch.setenv("RANKSCOPE_EMBEDDER", "acme/twin")
+    served.repositories["acme/twin"] = served.repositories["acme/tiny"]
+    with Workspace() as workspace:
+        workspace.index(source, collection="twins")
+        with pytest.raises(
+            IdentityMismatch,
+            match=r"not 'acme/twin'.*EMBEDDER=acme/tiny, search twins.*--collection shop",
+        ):
+            workspace.search("send", collection="shop")
 
 
 def test_a_cross_encoder_of_the_hub_reranks(

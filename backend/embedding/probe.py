@@ -8,6 +8,7 @@ to `PROBE`, and whoever wants to query it must give nearly the same.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -72,11 +73,23 @@ def same_vectors(one: IndexIdentity, other: IndexIdentity) -> bool:
     return same and _same_release(one, other) and agree(one.probe, other.probe)
 
 
-def check_space(collection: str, stored: IndexIdentity, configured: IndexIdentity) -> None:
+def check_space(
+    collection: str,
+    stored: IndexIdentity,
+    configured: IndexIdentity,
+    *,
+    matching: Sequence[str] = (),
+) -> None:
     """A query's vectors must come from the space of the collection's vectors.
 
     Where the model runs does not matter, nor does a revision if the probes agree: a repository gets
     commits that leave its weights alone.
+
+    Args:
+        collection: The collection's name.
+        stored: What it was made with.
+        configured: What would query it.
+        matching: Other collections that were indexed with the configured model.
 
     Raises:
         IdentityMismatch: Another model, dimension, pooling, prefix, release or BM25 tokenizer is
@@ -89,8 +102,7 @@ def check_space(collection: str, stored: IndexIdentity, configured: IndexIdentit
         if was != now:
             raise IdentityMismatch(
                 f"Collection {collection!r} was indexed with {name} {was!r}, not {now!r}.",
-                fix=f"Set RANKSCOPE_EMBEDDER={stored.model}, or {again}; it stays searchable until"
-                " the new index is whole."
+                fix=_way_out(stored.model, again, matching)
                 if name == "model"
                 else f"{again[0].upper()}{again[1:]}.",
             )
@@ -106,6 +118,14 @@ def check_space(collection: str, stored: IndexIdentity, configured: IndexIdentit
             f" {configured.revision!r}, and has no probe to compare their vectors.",
             fix=f"{again[0].upper()}{again[1:]}.",
         )
+
+
+def _way_out(model: str, again: str, matching: Sequence[str]) -> str:
+    ways = [f"set RANKSCOPE_EMBEDDER={model}"]
+    if matching:
+        ways.append(f"search {' or '.join(matching)}, which the configured model indexed")
+    sentence = f"{', '.join(ways)}, or {again}."
+    return sentence[0].upper() + sentence[1:]
 
 
 def _same_release(one: IndexIdentity, other: IndexIdentity) -> bool:
