@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from backend.build import (
-    EdgeStores,
     Models,
     build_pipeline,
     configured_fusion,
     load_reranker,
     load_scorer,
+    scratch_store,
 )
 from backend.config import Settings
 from backend.evaluation.experiment import System
@@ -83,7 +83,7 @@ class Bench:
 
     def copy(self, folder: Path, mode: QuantizationMode) -> ChunkStore:
         """Make an empty index with another quantization."""
-        return EdgeStores(self._settings.model_copy(update={"quantization": mode})).create(folder)
+        return scratch_store(self._settings.model_copy(update={"quantization": mode}), folder)
 
     def pipeline(self, store: ChunkStore, *, without_signals: Iterable[str] = ()) -> SearchPipeline:
         """A search over such an index; each query is embedded once for all of them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, cast
 
 from backend.catalog import Catalog
 from backend.config import Settings
@@ -16,7 +18,7 @@ from backend.embedding.probe import take_probe
 from backend.embedding.protocol import Embedder
 from backend.embedding.query import EmbedQuery
 from backend.errors import ModelUnavailable, RequestRefused, SearchError
-from backend.indexer import Indexer
+from backend.indexer import Indexer, Stores
 from backend.ingestion.chunking import CHUNKER
 from backend.links import Links
 from backend.models.catalogue import (
@@ -44,8 +46,11 @@ from backend.reranking.cross_encoder import CrossEncoder, tokens_form
 from backend.reranking.endpoint import RerankEndpoint
 from backend.reranking.listwise import ListwiseEndpoint
 from backend.reranking.stage import PairScorer, Rerank, first_stage_order
+from backend.server_catalog import ServerCatalog, made_with, server_name
+from backend.store.connection import QdrantServer
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
+from backend.store.server import ServerStore
 from backend.types import (
     Filters,
     FloatArray,
@@ -53,6 +58,8 @@ from backend.types import (
     IndexIdentity,
     Located,
     PairScores,
+    Quantization,
+    QuantizationMode,
     ScoredChunk,
     SparseVector,
 )
@@ -66,29 +73,97 @@ LABELS = ASSETS / "labels"
 """Labelled sets that ship, each named for its collection."""
 
 
+class _Form(TypedDict):
+    dimension: int
+    quantization: Quantization
+    fusion: Fusion
+
+
 @dataclass(frozen=True)
 class EdgeStores:
-    """Qdrant Edge with the configured quantization and fusion."""
+    """Qdrant Edge in the folders of a catalog, with the configured quantization and fusion."""
 
     settings: Settings
+    catalog: Catalog
 
-    def create(self, folder: Path) -> ChunkStore:
-        """Make an empty index."""
-        return EdgeStore.create(
-            folder,
-            dimension=embedding_card(self.settings).dimension,
-            quantization=self.settings.quantized_search,
-            fusion=configured_fusion(self.settings),
-        )
+    def create(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
+        """Make an empty index for a generation of a collection."""
+        folder = self.catalog.index_folder(name, generation)
+        return EdgeStore.create(folder, **_form(self.settings, identity))
 
-    def open(self, folder: Path) -> ChunkStore:
+    def open(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
         """Open one that was made before."""
-        return EdgeStore.open(
-            folder,
-            dimension=embedding_card(self.settings).dimension,
-            quantization=self.settings.quantized_search,
-            fusion=configured_fusion(self.settings),
+        folder = self.catalog.index_folder(name, generation)
+        return EdgeStore.open(folder, **_form(self.settings, identity))
+
+
+@dataclass(frozen=True)
+class ServerStores:
+    """Collections of a Qdrant server, likewise."""
+
+    settings: Settings
+    server: QdrantServer
+
+    def create(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
+        """Make an empty index for a generation of a collection."""
+        return ServerStore.create(
+            self.server,
+            server_name(name, generation),
+            metadata=made_with(name, generation, identity),
+            shards=self.settings.qdrant_shards,
+            replicas=self.settings.qdrant_replicas,
+            **_form(self.settings, identity),
         )
+
+    def open(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
+        """Open one that was made before."""
+        return ServerStore.open(
+            self.server, server_name(name, generation), **_form(self.settings, identity)
+        )
+
+
+def _form(settings: Settings, identity: IndexIdentity) -> _Form:
+    """What an index of that identity is searched with."""
+    return {
+        "dimension": identity.dimension,
+        "quantization": Quantization(
+            mode=cast(QuantizationMode, identity.quantization),
+            rescore=settings.rescore,
+            oversampling=settings.oversampling,
+        ),
+        "fusion": fusion_of(settings, identity.model),
+    }
+
+
+def build_storage(settings: Settings) -> tuple[Catalog, Stores]:
+    """Where collections are: in the data folder, or on a Qdrant server. Nothing is asked yet.
+
+    Raises:
+        StoreRefused: The server's address or key cannot be one.
+    """
+    folder = settings.data_dir / "collections"
+    if settings.qdrant_url is None:
+        catalog = Catalog(folder)
+        return catalog, EdgeStores(settings, catalog)
+    server = QdrantServer(
+        settings.qdrant_url,
+        key=settings.qdrant_key,
+        grpc_port=settings.qdrant_grpc_port,
+        timeout_s=settings.qdrant_timeout_s,
+    )
+    known_as = hashlib.blake2b(server.url.encode(), digest_size=6).hexdigest()
+    ledgers = settings.data_dir / "servers" / known_as
+    return ServerCatalog(server, ledgers), ServerStores(settings, server)
+
+
+def scratch_store(settings: Settings, folder: Path) -> ChunkStore:
+    """An empty index in a folder of its own, which belongs to no collection."""
+    return EdgeStore.create(
+        folder,
+        dimension=embedding_card(settings).dimension,
+        quantization=settings.quantized_search,
+        fusion=configured_fusion(settings),
+    )
 
 
 @dataclass(frozen=True)
@@ -180,6 +255,14 @@ def model_folders(settings: Settings) -> ModelFolders:
 def configured_fusion(settings: Settings) -> Fusion:
     """How the configured embedding model's cosines and BM25 are added up."""
     return Fusion(bm25_weight=embedding_card(settings).bm25_weight, depth=LIST_DEPTH)
+
+
+def fusion_of(settings: Settings, model: str) -> Fusion:
+    """The same for any model; one that the catalogue has lost is added up as the configured one."""
+    cards = {card.id: card for card in configured_catalogue(settings).cards}
+    if model not in cards:
+        return configured_fusion(settings)
+    return Fusion(bm25_weight=cards[model].bm25_weight, depth=LIST_DEPTH)
 
 
 def load_embedder(settings: Settings) -> Embedder:
@@ -353,11 +436,11 @@ def configured_identity(
     )
 
 
-def build_indexer(settings: Settings, models: Models, catalog: Catalog) -> Indexer:
+def build_indexer(settings: Settings, models: Models, catalog: Catalog, stores: Stores) -> Indexer:
     """The INDEX flow."""
     return Indexer(
         catalog=catalog,
-        stores=EdgeStores(settings),
+        stores=stores,
         embedder=models.embedder,
         tokenizer=models.reranker,
         identity=configured_identity(settings, models.embedder, probe=take_probe(models.embedder)),

@@ -56,17 +56,31 @@ class Catalog:
         """
         path = self._folder / name / _RECORD
         if _NAME.fullmatch(name) is None or not path.exists():
-            known = ", ".join(self.names()) or "none yet"
-            raise UnknownCollection(
-                f"There is no collection {name!r}.",
-                fix=f"Known collections: {known}. Make one with python -m backend index.",
-            )
+            raise self.unknown(name)
         try:
-            return _record(json.loads(path.read_bytes()))
+            return read_record(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise IndexDamaged(
                 f"The record of collection {name!r} is damaged.", fix="Index it again."
             ) from exc
+
+    def unknown(self, name: str) -> UnknownCollection:
+        """What to raise when there is no collection of that name."""
+        known = ", ".join(self.names()) or "none yet"
+        return UnknownCollection(
+            f"There is no collection {name!r}.",
+            fix=f"Known collections: {known}. Make one with python -m backend index.",
+        )
+
+    def moved(self, name: str, generation: str) -> bool:
+        """Whether another process has made another generation the one that is searched.
+
+        None can: this one holds the data folder.
+        """
+        return False
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def infos(self) -> list[CollectionInfo]:
         """All collections whose record can be read, by name."""
@@ -162,7 +176,8 @@ def _writing(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def _record(data: dict[str, Any]) -> Record:
+def read_record(data: dict[str, Any]) -> Record:
+    """What `asdict` made of a record."""
     info = data["info"]
     return Record(
         generation=data["generation"],

@@ -122,6 +122,23 @@ class Settings(BaseSettings):
     rerank_budget_ms: float = Field(
         default=300, ge=0, le=60_000, description="Milliseconds after which reranking stops."
     )
+    qdrant_url: str | None = Field(
+        default=None,
+        description="Qdrant server that keeps collections; unset keeps them in the data folder.",
+    )
+    qdrant_key: SecretStr | None = Field(default=None, description="Its API key.")
+    qdrant_grpc_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="Its gRPC port; unset asks over REST."
+    )
+    qdrant_timeout_s: int = Field(
+        default=10, ge=1, le=600, description="Seconds that it may take for a request."
+    )
+    qdrant_shards: int | None = Field(
+        default=None, ge=1, le=1_024, description="Shards of new collections; unset: its default."
+    )
+    qdrant_replicas: int | None = Field(
+        default=None, ge=1, le=64, description="Copies of each shard; unset: its default."
+    )
     host: str = Field(
         default="127.0.0.1",
         validation_alias=AliasChoices("RANKSCOPE_HOST", "GRADIO_SERVER_NAME"),

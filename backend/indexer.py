@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -63,10 +62,10 @@ class PassageTokenizer(Protocol):
 
 
 class Stores(Protocol):
-    """Makes and opens indexes in folders."""
+    """Makes and opens the indexes of a collection's generations."""
 
-    def create(self, folder: Path) -> ChunkStore: ...
-    def open(self, folder: Path) -> ChunkStore: ...
+    def create(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore: ...
+    def open(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore: ...
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ class Indexer:
 
     def _begun(self, name: str, opened: ExitStack, unpublished: ExitStack) -> _Generation:
         generation = self.catalog.begin(name, self.identity)
-        store = self.stores.create(self.catalog.index_folder(name, generation))
+        store = self.stores.create(name, generation, self.identity)
         unpublished.callback(store.close)  # What it holds is gone on with by the next run.
         ledger = opened.enter_context(closing(Ledger(self.catalog.ledger_file(name, generation))))
         return _Generation(generation, self.identity, store, ledger)
@@ -237,7 +236,7 @@ class Indexer:
         if ledger is None:
             return None
         try:
-            store = self.stores.open(self.catalog.index_folder(name, generation))
+            store = self.stores.open(name, generation, identity)
         except SearchError as exc:
             logger.warning("Cannot use {generation}: {why}", generation=generation, why=exc)
             return None

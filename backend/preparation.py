@@ -10,9 +10,9 @@ from typing import Literal
 from loguru import logger
 
 from backend.config import DEFAULT_COLLECTION
-from backend.errors import SearchError
+from backend.errors import SearchError, StoreUnavailable
 from backend.types import IndexProgress
-from backend.workspace import Workspace
+from backend.workspace import RETRY_S, Workspace
 
 Step = Literal["models", "index", "ready", "failed"]
 Build = Callable[[Callable[[IndexProgress], None]], object]
@@ -90,6 +90,17 @@ class Preparation:
         return collection == DEFAULT_COLLECTION or collection in names
 
     def _run(self) -> None:
+        while True:
+            try:
+                self._prepare()
+                return
+            except StoreUnavailable as exc:  # It comes back, and the app is to be there then.
+                logger.error("{error}", error=exc)
+                self._fail(exc.message, exc.fix)
+                if self._stop.wait(RETRY_S):
+                    return
+
+    def _prepare(self) -> None:
         try:
             self._workspace.load()
             self._readiness = Readiness(step="index", models_loaded=True)
@@ -100,6 +111,8 @@ class Preparation:
             self._readiness = Readiness(step="ready", models_loaded=True)
         except _Stopped:
             logger.info("Indexing was left off; the next start goes on from here")
+        except StoreUnavailable:
+            raise
         except SearchError as exc:
             logger.error("{error}", error=exc)
             self._fail(exc.message, exc.fix)

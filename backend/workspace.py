@@ -21,11 +21,11 @@ from backend.bench import Bench
 from backend.build import (
     DEFAULT_MANIFEST,
     LABELS,
-    EdgeStores,
     Models,
     UnavailableEmbedder,
     build_indexer,
     build_pipeline,
+    build_storage,
     configured_catalogue,
     configured_identity,
     embedding_card,
@@ -35,7 +35,7 @@ from backend.build import (
     remote_embedder,
     remote_scorer,
 )
-from backend.catalog import Catalog, Record
+from backend.catalog import Record
 from backend.config import DEFAULT_COLLECTION, Settings, load_settings
 from backend.embedding.probe import check_space, take_probe
 from backend.errors import (
@@ -109,10 +109,10 @@ class Workspace:
         if data_dir is not None:
             settings = settings.model_copy(update={"data_dir": Path(data_dir).expanduser()})
         self.settings = settings
+        self._catalog, self._storage = build_storage(settings)
         self._lock = _lock_folder(settings.data_dir)
         _sweep(settings.data_dir)
-        self._catalog = Catalog(settings.data_dir / "collections")
-        self._stores: dict[str, tuple[ChunkStore, IndexIdentity]] = {}
+        self._stores: dict[str, tuple[ChunkStore, Record]] = {}
         self._links: dict[str, Links] = {}
         self._models: Models | None = None
         self._failed: tuple[float, Models] | None = None
@@ -149,6 +149,7 @@ class Workspace:
                 self._models.close()
                 self._models = None
             self._close_failed()
+            self._catalog.close()
             _owner_file(self.settings.data_dir).unlink(missing_ok=True)
             self._lock.release()
 
@@ -380,7 +381,15 @@ class Workspace:
             UnknownCollection: The collection has not been indexed.
             IdentityMismatch: It was indexed with another model than is configured.
         """
-        yield from self._pipeline(query.collection, models).stream(query)
+        collection = query.collection
+        try:
+            yield from self._pipeline(collection, models).stream(query)
+        except IndexDamaged:
+            held = self._stores.get(collection)
+            if held is None or not self._catalog.moved(collection, held[1].generation):
+                raise
+            # Another machine has replaced the index just now.
+            yield from self._pipeline(collection, models).stream(query)
 
     def evaluate(
         self,
@@ -520,7 +529,7 @@ class Workspace:
         try:
             if sources is None:
                 sources = self._open_sources(manifest.sources, tell)
-            indexer = build_indexer(self.settings, self.load(), self._catalog)
+            indexer = build_indexer(self.settings, self.load(), self._catalog, self._storage)
             report = indexer.index(
                 name,
                 sources,
@@ -547,7 +556,7 @@ class Workspace:
         """Search this index from now on. The one before is released with its last search."""
         with self._loading:
             self._catalog.commit(name, record)
-            self._stores[name] = (store, record.info.identity)
+            self._stores[name] = (store, record)
             self._links[name] = Links(record.info.sources)
 
     def _check_open(self) -> None:
@@ -627,13 +636,16 @@ class Workspace:
     def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:
         with self._loading:
             self._check_open()
-            if collection not in self._stores:
-                record = self._catalog.record(collection)
-                folder = self._catalog.index_folder(collection, record.generation)
-                store = EdgeStores(self.settings).open(folder)
-                self._stores[collection] = (store, record.info.identity)
-                self._links[collection] = Links(record.info.sources)
-            return self._stores[collection]
+            if collection in self._stores:
+                store, record = self._stores[collection]
+                if not self._catalog.moved(collection, record.generation):
+                    return store, record.info.identity
+            record = self._catalog.record(collection)
+            identity = record.info.identity
+            store = self._storage.open(collection, record.generation, identity)
+            self._stores[collection] = (store, record)
+            self._links[collection] = Links(record.info.sources)
+            return store, identity
 
 
 def _manifest(

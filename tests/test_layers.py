@@ -18,7 +18,7 @@ LEVELS = [
     {"models"},
     {"config"},
     {*STAGES, "query"},
-    {"catalog", "ledger", "pipeline"},
+    {"catalog", "server_catalog", "ledger", "pipeline"},
     {"reading"},
     {"preview", "indexer", "evaluation"},
     {"build"},
@@ -94,7 +94,8 @@ def test_only_config_reads_the_environment(path: Path) -> None:
 
 
 def test_only_build_names_concrete_classes() -> None:
-    concrete = {"EdgeStore", "LocalEmbedder", "CrossEncoder", "ExactStore"}
+    concrete = {"EdgeStore", "ServerStore", "ExactStore", "LocalEmbedder", "CrossEncoder"}
+    concrete |= {"EmbeddingEndpoint", "RerankEndpoint", "ListwiseEndpoint"}
     naming = {
         part_of(path)
         for path in BACKEND

@@ -627,9 +627,12 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"RERANKER_URL": "http://r", "RERANKER_KEY": "k2", "RERANKER_SERVED_AS": "r"},
         **{
             "HUB_ENDPOINT": "http://hub.test",
+            "REMOTE_CODE": "true",
             "PROVIDER_TIMEOUT_S": "7",
             "PROVIDER_HOSTS": "a.test, b.test",
         },
+        **{"QDRANT_URL": "http://q", "QDRANT_KEY": "k3", "QDRANT_GRPC_PORT": "6334"},
+        **{"QDRANT_TIMEOUT_S": "8", "QDRANT_SHARDS": "3", "QDRANT_REPLICAS": "2"},
     }
     for name, value in given.items():
         environment.setenv(f"RANKSCOPE_{name}", value)
@@ -646,6 +649,8 @@ def test_every_setting_is_an_environment_variable(environment: pytest.MonkeyPatc
         **{"reranker_url": "http://r", "reranker_key": "k2", "reranker_served_as": "r"},
         **{"hub_endpoint": "http://hub.test", "remote_code": True},
         **{"provider_timeout_s": 7, "provider_hosts": "a.test, b.test"},
+        **{"qdrant_url": "http://q", "qdrant_key": "k3", "qdrant_grpc_port": 6334},
+        **{"qdrant_timeout_s": 8, "qdrant_shards": 3, "qdrant_replicas": 2},
     )
     assert settings.allowed_hosts == ("a.test", "b.test")
 

@@ -48,6 +48,7 @@ _CALM_POLLS = 3
 """Looks in a row that must find the optimizers idle: they take a moment to begin."""
 _MAX_FACETS = 1_000
 _MAX_VALUES = 1_000_000
+_MAX_IN_A_FILE = 10_000
 _VALUES_LAST_S = 30.0
 """Seconds that the values of a field are remembered: other machines may write to the server."""
 _TOKENS = "tokens"
@@ -278,17 +279,15 @@ class ServerStore:
         return values
 
     def at(self, path: str, line: int) -> Sequence[Chunk]:
+        # Lines have no index, and a server in strict mode refuses to filter by what has none.
         here = models.Filter(
-            must=[
-                models.FieldCondition(key="path", match=models.MatchValue(value=path)),
-                models.FieldCondition(key="start_line", range=models.Range(lte=line)),
-                models.FieldCondition(key="end_line", range=models.Range(gte=line)),
-            ]
+            must=[models.FieldCondition(key="path", match=models.MatchValue(value=path))]
         )
         records, _ = self._server.ask(
-            lambda client: client.scroll(self._name, scroll_filter=here, limit=100)
+            lambda client: client.scroll(self._name, scroll_filter=here, limit=_MAX_IN_A_FILE)
         )
-        return [_chunk(record)[0] for record in records]
+        chunks = [_chunk(record)[0] for record in records]
+        return [chunk for chunk in chunks if chunk.start_line <= line <= chunk.end_line]
 
     def __len__(self) -> int:
         return self._server.ask(lambda client: client.count(self._name, exact=True)).count
