@@ -267,9 +267,11 @@ class _Bar:
         self._progress.update(
             self._task,
             description="Evaluating",
-            total=progress.total,
+            total=progress.total or None,
             completed=progress.done,
-            detail=f"{progress.done:,} of {progress.total:,} searches, {progress.message}",
+            detail=f"{progress.done:,} of {progress.total:,} searches, {progress.message}"
+            if progress.total
+            else progress.message,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -13,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from loguru import logger
@@ -50,9 +52,9 @@ from backend.errors import (
     UnknownCollection,
     WorkspaceClosed,
 )
+from backend.evaluation.experiment import EvaluationProgress, evaluate
 from backend.evaluation.experiment import OnProgress as OnEvaluation
-from backend.evaluation.experiment import evaluate
-from backend.evaluation.labels import read_labels
+from backend.evaluation.labels import read_labels, unpacked
 from backend.evaluation.report import Evaluation
 from backend.ingestion.collection import (
     Manifest,
@@ -403,7 +405,8 @@ class Workspace:
         """Measure how well each way of searching ranks what answers labelled queries.
 
         Args:
-            collection: What is searched; None is the default collection.
+            collection: What is searched; None is the default collection, or for a BEIR folder one
+                of its documents, which is made or brought up to date first.
             labels: A JSONL file of spans or a BEIR folder; None takes the set that ships with the
                 collection.
             quantization: Whether to compare the quantization modes too, in copies of the index.
@@ -412,12 +415,17 @@ class Workspace:
 
         Raises:
             InvalidLabels: The labels cannot be read, or none of them lies in the collection.
+            InvalidSource: The documents of a BEIR folder cannot be read.
             UnknownCollection: The collection has not been indexed.
             IdentityMismatch: It was indexed with another model than is configured.
             ModelUnavailable: A model cannot be had.
         """
+        if labels is None:
+            labels = self.labels(collection or DEFAULT_COLLECTION)
+        judged = read_labels(Path(labels))
+        if collection is None and judged.corpus is not None:
+            collection = self._index_corpus(judged.name, judged.corpus, on_progress)
         collection = collection or DEFAULT_COLLECTION
-        judged = read_labels(self.labels(collection) if labels is None else Path(labels))
         store, identity = self._open(collection)
         models = self.load()
         self._check_space(collection, identity, models)
@@ -432,6 +440,24 @@ class Workspace:
                 seed=seed,
                 on_progress=on_progress,
             )
+
+    def _index_corpus(self, name: str, corpus: Path, on_progress: OnEvaluation) -> str:
+        """Index the documents of a BEIR set, each as one chunk whose path is its id."""
+        collection = "beir-" + re.sub(r"[^A-Za-z0-9_.-]", "-", name)[:50]
+
+        def show(progress: IndexProgress) -> None:
+            message = f"Indexing {progress.chunks:,} of {progress.chunks_total:,} documents"
+            on_progress(EvaluationProgress(done=0, total=0, message=message))
+
+        with unpacked(corpus, _evaluations(self.settings.data_dir)) as path:
+            source = f"jsonl:{quote(path.resolve().as_posix())}?path=_id&symbol=title"
+            self.index(
+                source,
+                collection=collection,
+                description=f"Documents of the BEIR set {name}.",
+                on_progress=show,
+            )
+        return collection
 
     def labels(self, collection: str) -> Path:
         """The labelled set that ships with a collection.

@@ -337,6 +337,49 @@ def test_stale_targets_are_counted_and_queries_without_any_left_out(evaluation: 
     assert evaluation.systems[-1].means["recall@50"] == pytest.approx((1 + 1 / 2) / 2)
 
 
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_a_beir_folder_becomes_a_collection_of_its_own(
+    workspace: Workspace, tmp_path: Path, gzipped: bool
+) -> None:
+    documents = {
+        "a 1": "Snapshots hold all points of a collection.",
+        "b/2": "A failed batch is sent again with a longer pause.",
+        "c%3": "Bananas are yellow.",
+    }
+    corpus = "".join(
+        json.dumps({"_id": id, "title": "Guide", "text": text}) + "\n"
+        for id, text in documents.items()
+    )
+    files = {
+        "queries.jsonl": '{"_id": "1", "text": "what does a snapshot hold"}\n'
+        '{"_id": "2", "text": "resend failed batches"}\n',
+        "qrels/test.tsv": "query-id\tcorpus-id\tscore\n1\ta 1\t1\n2\tb/2\t1\n2\tgone\t1\n",
+        "corpus.jsonl.gz" if gzipped else "corpus.jsonl": gzip.compress(corpus.encode())
+        if gzipped
+        else corpus,
+    }
+    folder = write_files(tmp_path / f"tiny set {gzipped}", files)
+    found = workspace.evaluate(labels=folder, quantization=False)
+
+    assert found.collection == f"beir-tiny-set-{gzipped}"
+    assert (found.queries, found.chunks) == (2, 3)
+    assert found.notes == (
+        "1 of 3 targets do not exist in this collection; they count as not found.",
+    )
+    assert found.systems[-1].means["hit@1"] == 1
+    assert found.systems[-1].means["recall@10"] == pytest.approx((1 + 1 / 2) / 2)
+    again = workspace.evaluate(labels=folder, quantization=False)
+    assert again.systems[-1].means == found.systems[-1].means
+
+
+def test_a_corpus_that_is_damaged_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {**BEIR, "corpus.jsonl.gz": gzip.compress(b"x" * 1000)[:-9]}
+    del files["corpus.jsonl"]
+
+    with pytest.raises(InvalidLabels, match="cannot be unpacked"):
+        workspace.evaluate(labels=write_files(tmp_path / "damaged", files))
+
+
 def test_every_quantization_mode_is_compared_in_a_copy_that_is_gone_afterwards(
     workspace: Workspace, evaluation: Evaluation
 ) -> None:

@@ -15,7 +15,9 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +26,7 @@ from backend.types import Chunk
 
 MAX_BYTES = 200_000_000
 """Of one unpacked file of labels: hundreds of thousands of queries."""
+MAX_CORPUS_BYTES = 10_000_000_000
 MAX_GRADE = 10
 """The gain is 2^grade - 1; public sets end at 4."""
 _TO_THE_END = 2**31
@@ -97,6 +100,39 @@ def read_labels(path: Path) -> LabelledSet:
     raise InvalidLabels(
         f"There are no labels at {str(path)!r}.", fix="Name a JSONL file of spans or a BEIR folder."
     )
+
+
+@contextmanager
+def unpacked(corpus: Path, scratch: Path) -> Iterator[Path]:
+    """The documents of a BEIR set as a plain file, unpacked into `scratch` if they have to be.
+
+    Raises:
+        InvalidLabels: The file is damaged, or holds more than `MAX_CORPUS_BYTES`.
+    """
+    if corpus.suffix != ".gz":
+        yield corpus
+        return
+    scratch.mkdir(parents=True, exist_ok=True)
+    # The same name every time: it is part of what the index knows of its source.
+    plain = scratch / f"{blake2b(str(corpus.resolve()).encode(), digest_size=8).hexdigest()}.jsonl"
+    try:
+        _unpack(corpus, plain)
+        yield plain
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _unpack(packed: Path, plain: Path) -> None:
+    left = MAX_CORPUS_BYTES
+    try:
+        with gzip.open(packed) as source, plain.open("wb") as target:
+            while part := source.read(1 << 20):
+                left -= len(part)
+                if left < 0:
+                    _refuse(f"{packed} unpacks to more than a corpus may hold.", "Split the set.")
+                target.write(part)
+    except _UNREADABLE as exc:
+        raise InvalidLabels(f"{packed} cannot be unpacked: {exc}.", fix="Check the file.") from exc
 
 
 def _spans(path: Path) -> LabelledSet:
