@@ -1,10 +1,9 @@
-"""Labelled sets: BEIR folders; spans, names and paths in the default collection; the measure."""
+"""Labelled sets: BEIR folders; spans, names and paths in the default collection."""
 
 from __future__ import annotations
 
 import gzip
 import json
-import math
 import random
 import re
 import uuid
@@ -12,9 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from backend.build import DEFAULT_MANIFEST
+from backend.evaluation.labels import LabelledQuery
+from backend.evaluation.measures import NDCG, score
 from backend.ingestion.chunking import chunks_of
 from backend.ingestion.collection import Manifest, open_sources
 from backend.ingestion.files import Skipped, text_files
@@ -37,7 +39,7 @@ class Target:
     path: str
     start_line: int
     end_line: int
-    grade: float
+    grade: int
 
     def matches(self, chunk: Chunk) -> bool:
         """Same file, overlapping lines."""
@@ -54,39 +56,14 @@ class LabelledSet:
     queries: Sequence[str]
     targets: Sequence[Sequence[Target]]
 
-    def ndcg(self, rankings: Sequence[Sequence[Chunk]], *, k: int = 10) -> float:
-        """Mean nDCG@k over all queries."""
-        scores = [ndcg(r, t, k=k) for r, t in zip(rankings, self.targets, strict=True)]
-        return sum(scores) / len(scores)
-
-
-def ndcg(ranking: Sequence[Chunk], targets: Sequence[Target], *, k: int) -> float:
-    """Score a ranking of spans against the best one possible.
-
-    Each target counts once, at the first chunk that matches it; a chunk that matches several new
-    targets takes the highest grade and uses up all of them. Gain 2^grade - 1, discount
-    log2(rank + 1).
-
-    Args:
-        ranking: Chunks, best first.
-        targets: All spans that answer the query, with grades.
-        k: Ranks that count, at least 1.
-
-    Returns:
-        nDCG@k in [0, 1].
-
-    Source: Järvelin & Kekäläinen 2002, doi:10.1145/582415.582418.
-    """
-    left = list(targets)
-    gained = 0.0
-    for rank, chunk in enumerate(ranking[:k], start=1):
-        matched = [target for target in left if target.matches(chunk)]
-        left = [target for target in left if target not in matched]
-        grade = max((target.grade for target in matched), default=0)
-        gained += (2**grade - 1) / math.log2(rank + 1)
-    grades = sorted((target.grade for target in targets), reverse=True)[:k]
-    best = sum((2**grade - 1) / math.log2(rank + 1) for rank, grade in enumerate(grades, start=1))
-    return gained / best
+    def ndcg(self, rankings: Sequence[Sequence[Chunk]]) -> float:
+        """Mean nDCG@10 over all queries, as an evaluation measures it."""
+        queries = [
+            LabelledQuery(id=str(number), text=text, category="", targets=tuple(targets))
+            for number, (text, targets) in enumerate(zip(self.queries, self.targets, strict=True))
+        ]
+        found = {query.id: ranking for query, ranking in zip(queries, rankings, strict=True)}
+        return fmean(score(found, queries)[NDCG].values())
 
 
 def load_all(folder: Path, *, downloads: Path) -> list[LabelledSet]:
@@ -162,7 +139,7 @@ def _beir(folder: Path) -> LabelledSet:
     for line in _lines(folder / "qrels.tsv.gz"):
         query, document, grade = line.split("\t")[0], line.split("\t")[-2], line.split("\t")[-1]
         if query != "query-id":
-            grades.setdefault(query, []).append(Target(document, "", 1, 1, float(grade)))
+            grades.setdefault(query, []).append(Target(document, "", 1, 1, int(float(grade))))
     queries = [json.loads(line) for line in _lines(folder / "queries.jsonl.gz")]
     queries = [query for query in queries if query["_id"] in grades]
     return LabelledSet(

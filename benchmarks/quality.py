@@ -1,16 +1,16 @@
-"""Ranking quality on labelled sets: what each stage, mode and precision is worth.
+"""Ranking quality on several labelled sets: what each stage and precision is worth.
 
-    python -m benchmarks.quality DATASETS [--data-dir FOLDER] [--skip-modes]
+    python -m benchmarks.quality DATASETS [--data-dir FOLDER] [--skip-precision]
 
 DATASETS holds `qdrant_ecosystem/queries.jsonl` and the BEIR folders `cosqa_dev` and
-`anthropic_docs_qa`. Nothing here depends on speed; run it before a weight or a mode is changed.
+`anthropic_docs_qa`. Nothing here depends on speed; run it before a weight is changed. One set with
+intervals, categories and the quantization modes: `python -m backend evaluate`.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,11 +33,9 @@ from backend.query import make_query
 from backend.ranking.stage import SIGNAL_NAMES
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
-from backend.store.quantization import MODES
 from backend.types import FloatArray, Fusion, Hit, Quantization, QuantizationMode
 from benchmarks.labelled import SPANS, LabelledSet, load_all, lookups
 
-RECALL_AT = 50
 BUDGET_MS = 200
 
 
@@ -46,15 +44,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("datasets", type=Path)
     parser.add_argument("--data-dir", type=Path, default=load_settings().data_dir)
-    parser.add_argument("--skip-modes", action="store_true", help="only the table of the stages")
+    parser.add_argument("--skip-precision", action="store_true", help="only the stages")
     arguments = parser.parse_args()
     settings = load_settings(data_dir=arguments.data_dir)
     models = load_models(settings)
     sets = load_all(arguments.datasets, downloads=arguments.data_dir / "downloads")
     measured = [Measured.of(labelled, models) for labelled in sets]
     print_stages(measured, models)
-    if not arguments.skip_modes:
-        print_modes(measured[0], models)
+    if not arguments.skip_precision:
         print_precision(measured, arguments.data_dir)
 
 
@@ -167,53 +164,6 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
         for labelled, *row in zip((one.labelled, *others), *found, strict=True):
             cells = " | ".join(f"{value:.3f}" for value in row)
             print(f"| {labelled.name} | {cells} |", flush=True)
-
-
-def print_modes(one: Measured, models: Models) -> None:
-    """Every quantization mode against exact neighbours, dense search alone and hybrid."""
-    fusion = configured_fusion(load_settings())
-    dense_only = replace(fusion, bm25_weight=0.0)
-    queries = np.stack([models.embedder.embed_query(text) for text in one.labelled.queries])
-    exact = np.argsort(-(queries @ one.vectors.T), axis=1)[:, :RECALL_AT]
-    wanted = [{one.labelled.chunks[i].id for i in row} for row in exact]
-    print(f"\n{one.labelled.name}, {len(one.labelled.chunks):,} chunks")
-    print(f"| mode | rescore | recall@{RECALL_AT} of dense | nDCG@10 hybrid | search p50 ms |")
-    print("|---|---|---|---|---|")
-    for mode in MODES:
-        for rescore in (False, True) if mode != "none" else (True,):
-            with tempfile.TemporaryDirectory() as folder:
-                store = edge(dense_only, mode, rescore=rescore, folder=folder)
-                one.fill(store)
-                recall, milliseconds = dense_recall(store, one.labelled.queries, models, wanted)
-                store.close()
-            with tempfile.TemporaryDirectory() as folder:
-                store = edge(fusion, mode, rescore=rescore, folder=folder)
-                one.fill(store)
-                (quality,) = one.ndcg(store, models, rerank=False)
-                store.close()
-            yes = "yes" if rescore and mode != "none" else "no"
-            print(
-                f"| {mode} | {yes} | {recall:.3f} | {quality:.3f} | {milliseconds:.2f} |",
-                flush=True,
-            )
-
-
-def dense_recall(
-    store: ChunkStore, queries: Sequence[str], models: Models, wanted: Sequence[set[str]]
-) -> tuple[float, float]:
-    """Share of the exact neighbours found, and the median milliseconds of a store's search."""
-    pipeline = build_pipeline(models, store, configured_identity(load_settings(), models.embedder))
-    found, spent = 0, []
-    for text, ids in zip(queries, wanted, strict=True):
-        query = make_query(
-            text, collection="", settings=load_settings(), candidates=RECALL_AT, rerank=False
-        )
-        located = pipeline.embed(query)
-        started = time.perf_counter()
-        hits = pipeline.retrieve(located)
-        spent.append((time.perf_counter() - started) * 1000)
-        found += len(ids & {hit.chunk.id for hit in hits})
-    return found / sum(map(len, wanted)), float(np.median(spent))
 
 
 def print_precision(measured: Sequence[Measured], data_dir: Path) -> None:
