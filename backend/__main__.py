@@ -1,4 +1,4 @@
-"""The command line: `python -m backend index | search | evaluate | models | status`."""
+"""The command line: `python -m backend index | search | related | evaluate | models | status`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from backend.catalog import Catalog
 from backend.config import load_settings
-from backend.errors import SearchError
+from backend.errors import InvalidQuery, SearchError
 from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.plot import to_svg
 from backend.evaluation.report import Evaluation, to_json, to_markdown
 from backend.models_command import add_models, run_models
-from backend.types import CollectionInfo, IndexProgress, IndexReport, SearchResponse
+from backend.types import (
+    Chunk,
+    CollectionInfo,
+    IndexProgress,
+    IndexReport,
+    ScoredChunk,
+    SearchResponse,
+)
 from backend.workspace import Workspace, folder_owner
 
 _PHASES = {
@@ -44,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands = {
             "index": _index,
             "search": _search,
+            "related": _related,
             "evaluate": _evaluate,
             "models": run_models,
             "status": _status,
@@ -132,15 +140,34 @@ def _search(arguments: argparse.Namespace) -> None:
             packages=arguments.package,
             languages=arguments.language,
             kinds=arguments.kind,
+            sources=arguments.source,
             path_prefix=arguments.path_prefix,
+            paths=arguments.path,
             rerank=arguments.rerank,
             candidates=arguments.candidates,
             budget_ms=arguments.budget_ms,
+            min_confidence=arguments.min_confidence,
         )
     if arguments.json:
         print(json.dumps(_response_json(response), ensure_ascii=False))
     else:
         _print_response(response)
+
+
+def _related(arguments: argparse.Namespace) -> None:
+    path, _, line = arguments.place.rpartition(":")
+    if not path or not line.isdecimal():
+        raise InvalidQuery(f"{arguments.place} is no place.", fix="Write path:line.")
+    with Workspace() as workspace:
+        related = workspace.find_related(
+            path, int(line), collection=arguments.collection, top_k=arguments.top_k
+        )
+    if arguments.json:
+        print(json.dumps(asdict(related) | {"hits": [_hit_json(hit) for hit in related.hits]}))
+        return
+    print(f"Like {_place(related.place)} {related.place.symbol}")
+    for rank, hit in enumerate(related.hits, start=1):
+        print(f"{rank:2d}  {hit.score:.3f}  {_place(hit.chunk)}  {hit.chunk.symbol}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -196,18 +223,35 @@ def _status(arguments: argparse.Namespace) -> None:
 def _print_response(response: SearchResponse) -> None:
     if response.degraded:
         print(f"warning: {response.degraded}", file=sys.stderr)
-    for hit in response.hits:
-        chunk = hit.chunk
+    if response.query.read_as:
+        print(f"Read as: {response.query.read_as}")
+    for folded in response.folded:
+        hit, chunk = folded.hit, folded.hit.chunk
         moved = f"{hit.moved:+d}" if hit.moved else "="
-        print(f"{hit.rank:2d} {moved:>3}  {chunk.path}:{chunk.start_line}-{chunk.end_line}")
+        print(f"{hit.rank:2d} {moved:>3}  {_place(chunk)}")
         print(f"        {chunk.kind} {chunk.symbol}  [{chunk.source}]  score {hit.score:.3f}")
         if hit.url:
             print(f"        {hit.url}")
-    if not response.hits:
+        for other in folded.also:
+            lines = f"{other.chunk.start_line}-{other.chunk.end_line}"
+            print(f"        also: lines {lines}  {other.chunk.symbol}  (#{other.rank})")
+    if response.withheld:
+        print(f"No good match: {response.withheld} hits of less confidence were withheld.")
+    elif not response.hits:
         print("Nothing matches these filters.")
+    else:
+        print(f"\nConfidence: {response.confidence.label}")
     stages = "  ".join(f"{stage} {ms:.1f} ms" for stage, ms in response.timings.items())
     reranked = f"reranked {response.reranked} of {len(response.candidates)} candidates"
     print(f"\n{stages}  ({response.rerank_note or reranked})")
+
+
+def _place(chunk: Chunk) -> str:
+    return f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
+
+
+def _hit_json(hit: ScoredChunk) -> dict[str, Any]:
+    return {"chunk": asdict(hit.chunk), "score": hit.score}
 
 
 def _response_json(response: SearchResponse) -> dict[str, Any]:
@@ -312,14 +356,26 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("query")
     search.add_argument("--collection", help="the default collection if left out")
     search.add_argument("--top-k", type=int, default=10, help="hits to show, 1 to 100")
-    for name in ("package", "language", "kind"):
+    for name in ("package", "language", "kind", "source"):
         search.add_argument(f"--{name}", action="append", help=f"keep only this {name}; repeatable")
     search.add_argument("--path-prefix", default="", help="keep only paths that begin with this")
+    search.add_argument(
+        "--path",
+        action="append",
+        help="keep only files that match, such as 'src/**/*.py'; '!tests/' leaves out; repeatable",
+    )
+    search.add_argument(
+        "--min-confidence", help="low, medium or high: show nothing rather than less than this"
+    )
     search.add_argument(
         "--rerank", action=argparse.BooleanOptionalAction, help="reranking on or off"
     )
     search.add_argument("--candidates", type=int, help="first-stage hits to rerank, 1 to 100")
     search.add_argument("--budget-ms", type=float, help="milliseconds after which reranking stops")
+    related = commands.add_parser("related", help="show chunks that resemble the one at a place")
+    related.add_argument("place", help="path:line; the end of the path is enough")
+    related.add_argument("--collection", help="the default collection if left out")
+    related.add_argument("--top-k", type=int, default=10, help="hits to show, 1 to 100")
     evaluate = commands.add_parser(
         "evaluate", help="measure the rankings on labelled queries; nothing: the default collection"
     )
@@ -335,7 +391,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=_seed, default=0, help="of the bootstrap intervals")
     models = add_models(commands)
     status = commands.add_parser("status", help="show the data folder's collections")
-    for command in (index, search, evaluate, models, status):
+    for command in (index, search, related, evaluate, models, status):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -239,6 +239,14 @@ class Reranked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """A hit, and further hits of the same file that stand below it."""
+
+    hit: Hit
+    also: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Confidence:
     """Whether the best hits answer the query."""
 
@@ -275,6 +283,14 @@ class SearchResponse:
     """Why the hits were found by words (BM25) alone; empty when the embedding model took part."""
     pending: bool = False
     """True for first-stage hits that are shown while the reranker still works."""
+
+    @property
+    def folded(self) -> tuple[Folded, ...]:
+        """The hits by file: each file at its best hit's place, its further hits under that."""
+        files: dict[tuple[str, str], list[Hit]] = {}
+        for hit in self.hits:
+            files.setdefault((hit.chunk.source, hit.chunk.path), []).append(hit)
+        return tuple(Folded(hit=first, also=tuple(also)) for first, *also in files.values())
 
     @property
     def before(self) -> tuple[Hit, ...]:

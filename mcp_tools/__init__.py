@@ -1,1 +1,1 @@
-"""What agents see: two read-only tools, in `tools.py`; an endpoint module publishes them."""
+"""What agents see: three read-only tools, in `tools.py`; an endpoint module publishes them."""

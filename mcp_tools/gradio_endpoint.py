@@ -20,7 +20,7 @@ MCP_PATH = "/gradio_api/mcp/"
 
 
 def register(workspace: Workspace, preparation: Preparation) -> None:
-    """Add both tools to the Blocks that are open; argument texts come from the docstrings."""
+    """Add the tools to the Blocks that are open; argument texts come from the docstrings."""
     tools = Tools(workspace, preparation)
 
     def search(
@@ -31,6 +31,8 @@ def register(workspace: Workspace, preparation: Preparation) -> None:
         languages: list[str] | None = None,
         kinds: list[str] | None = None,
         path_prefix: str = "",
+        paths: list[str] | None = None,
+        min_confidence: str = "",
         rerank: bool = True,
         max_lines: int = 40,
     ) -> str:
@@ -43,12 +45,15 @@ def register(workspace: Workspace, preparation: Preparation) -> None:
             languages: Only these languages, such as ["python", "markdown"].
             kinds: Only these kinds: function, method, class, module, section, text.
             path_prefix: Only paths that begin with this, such as "qdrant_client/http/".
+            paths: Only files matching these globs, such as ["src/**/*.py", "!tests/"].
+            min_confidence: low, medium or high. Below it there are no hits. Empty gives all.
             rerank: Whether a cross-encoder orders the candidates. Off is faster.
             max_lines: Lines of text per hit, 1 to 200. Longer hits are cut and marked text_cut.
 
         Returns:
-            JSON with hits, best first: source, path, start_line, end_line, symbol, score, text; url
-                where the lines can be looked at on GitHub or GitLab.
+            JSON with confidence (high to none) and hits, best first: source, path, start_line,
+                end_line, symbol, score, text; also: further hits of the same file; url where the
+                lines can be looked at on GitHub or GitLab.
         """
         return _json(
             tools.search(
@@ -59,9 +64,30 @@ def register(workspace: Workspace, preparation: Preparation) -> None:
                 languages=languages,
                 kinds=kinds,
                 path_prefix=path_prefix,
+                paths=paths,
+                min_confidence=min_confidence,
                 rerank=rerank,
                 max_lines=max_lines,
             )
+        )
+
+    def find_related(
+        path: str, line: int, collection: str = "", top_k: int = 5, max_lines: int = 20
+    ) -> str:
+        """Find code and documentation similar to a place: other implementations, copies, usages.
+
+        Args:
+            path: File, as search gives it.
+            line: A line in it.
+            collection: Name from list_collections. Leave empty for the default collection.
+            top_k: Hits to return, 1 to 100.
+            max_lines: Lines of text per hit, 1 to 200.
+
+        Returns:
+            JSON with hits, most similar first: similarity, source, path, lines, symbol, text.
+        """
+        return _json(
+            tools.find_related(path, line, collection=collection, top_k=top_k, max_lines=max_lines)
         )
 
     def list_collections() -> str:
@@ -73,6 +99,7 @@ def register(workspace: Workspace, preparation: Preparation) -> None:
         return _json(tools.list_collections())
 
     api(search, queue=False, api_description=_search_description(workspace))
+    api(find_related, queue=False)
     api(list_collections, queue=False)
 
 

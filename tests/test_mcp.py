@@ -59,9 +59,9 @@ def _session(app: App, go: Callable[[ClientSession], Any]) -> Any:
     return asyncio.run(talk())
 
 
-def test_exactly_two_tools_are_published(app: App) -> None:
+def test_exactly_three_tools_are_published(app: App) -> None:
     """Every public listener of the page would be a tool as well."""
-    assert set(tools(app)) == {"search", "list_collections"}
+    assert set(tools(app)) == {"search", "find_related", "list_collections"}
 
 
 def test_tools_tell_what_they_search_and_take(app: App) -> None:
@@ -196,3 +196,54 @@ def test_tools_answer_at_once_while_the_collection_is_built(
     }
     assert found["progress"] == progress
     assert listed == {"default": DEFAULT_COLLECTION, "collections": [], "preparing": progress}
+
+
+def test_further_hits_of_a_file_stand_under_its_first(app: App) -> None:
+    found = answer(app, "search", query="upload points", top_k=8)
+
+    places = [(hit["source"], hit["path"]) for hit in found["hits"]]
+    assert len(set(places)) == len(places)
+    further = [one for hit in found["hits"] for one in hit.get("also", [])]
+    assert further
+    assert all(
+        {"rank", "start_line", "end_line", "symbol", "text"} <= one.keys() for one in further
+    )
+    ranks = [hit["rank"] for hit in found["hits"]] + [one["rank"] for one in further]
+    assert sorted(ranks) == list(range(1, len(ranks) + 1))
+
+
+def test_confidence_and_a_floor_are_part_of_the_answer(app: App) -> None:
+    assert answer(app, "search", query="weather in Paris tomorrow")["confidence"] == "none"
+    empty = answer(app, "search", query="weather in Paris tomorrow", min_confidence="low")
+    assert (empty["hits"], empty["withheld"]) == ([], 8)
+    assert call(app, "search", query="x", min_confidence="sure").isError
+
+
+def test_path_patterns_limit_hits(app: App) -> None:
+    found = answer(app, "search", query="batch", paths=["shop/", "!helpers.py"])
+    assert {hit["path"] for hit in found["hits"]} >= {"shop/retry.py"}
+    assert all(hit["path"].startswith("shop/") for hit in found["hits"])
+    assert "shop/helpers.py" not in {hit["path"] for hit in found["hits"]}
+
+    refused = call(app, "search", query="batch", paths=["!"])
+    assert refused.isError
+    assert "is not a path pattern" in refused.content[0].text
+
+
+def test_a_place_leads_to_what_resembles_it(app: App) -> None:
+    found = answer(app, "find_related", path="shop/retry.py", line=5, top_k=2)
+
+    assert found["place"]["path"] == "shop/retry.py"
+    assert len(found["hits"]) == 2
+    assert found["hits"][0]["similarity"] >= found["hits"][1]["similarity"]
+    assert found["hits"][0]["text"]
+    refused = call(app, "find_related", path="shop/rety.py", line=5)
+    assert refused.isError
+    assert "Did you mean shop/retry.py" in refused.content[0].text
+
+
+def test_a_misspelled_name_says_how_it_was_read(app: App) -> None:
+    found = answer(app, "search", query="send_wiht_retries")
+
+    assert found["read_as"] == "send_with_retries"
+    assert found["hits"][0]["path"] == "shop/retry.py"

@@ -92,7 +92,7 @@ def paths(page: Page) -> list[str]:
 
 
 def places(response: SearchResponse) -> list[str]:
-    chunks = [hit.chunk for hit in response.hits]
+    chunks = [folded.hit.chunk for folded in response.folded]
     return [f"{chunk.path}:{chunk.start_line}-{chunk.end_line}" for chunk in chunks]
 
 
@@ -165,14 +165,79 @@ def test_every_stage_shows_its_milliseconds(app: App, visit: Callable[..., Page]
     answered(page)
 
     assert page.locator(".rs-legend dt").all_inner_texts() == [
+        "Read",
         "Embed query",
         "Retrieve",
+        "Signals",
+        "Assess",
         "Rerank",
         "Total",
     ]
     times = [float(t.removesuffix(" ms")) for t in page.locator(".rs-legend dd").all_inner_texts()]
     assert times[-1] == pytest.approx(sum(times[:-1]), abs=0.3)
-    assert page.locator(".rs-bar .seg").count() == 3
+    assert page.locator(".rs-bar .seg").count() == 6
+
+
+def test_further_hits_of_a_file_are_folded_and_a_row_opens_them(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    query = "upload points"
+    folded = next(f for f in app.workspace.search(query).folded if f.also)
+    further = folded.also[0]
+    page = visit(f"{app.url}?q={query}")
+    answered(page)
+
+    within = page.locator(f"#hit-{folded.hit.rank} #hit-{further.rank}")
+    expect(within.locator("summary")).to_contain_text(
+        f"also lines {further.chunk.start_line}-{further.chunk.end_line}"
+    )
+    expect(within.locator("pre")).to_be_hidden()
+    page.locator(".rs-order .after .row").nth(further.rank - 1).press("Enter")
+    expect(within.locator("pre")).to_be_visible()
+    expect(within.locator("pre")).to_contain_text(further.chunk.text.split("\n")[0].strip())
+
+
+def test_a_hit_leads_to_chunks_like_it(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q=enumerate all the constants")
+    answered(page)
+    page.locator("#hit-1 .similar").first.click()
+
+    expect(page.locator(".rs-verdict")).to_contain_text("Most similar to shop/long.py:1-")
+    related = app.workspace.find_related("shop/long.py", 1)
+    expect(page.locator(".rs-hits .scores").first).to_contain_text(
+        f"similarity {related.hits[0].score:.3f}"
+    )
+    assert "similar" in page.url
+
+
+def test_a_hit_says_what_every_signal_added(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q=send_with_retries")
+    answered(page)
+    best = app.workspace.search("send_with_retries").hits[0]
+    why = page.locator("#hit-1 .scores").first
+
+    assert best.signals
+    expect(why).to_contain_text(f"retrieved #{best.fused_rank}, fused {best.fused_score:.3f}")
+    for name, worth in best.signals.items():
+        expect(why).to_contain_text(f"{name} {worth:+.3f}")
+
+
+def test_no_good_match_is_an_answer(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q=weather in Paris tomorrow")
+    answered(page)
+    expect(page.locator(".rs-verdict")).to_contain_text("No good match.")
+
+    page = visit(f"{app.url}?q=weather in Paris tomorrow&floor=low")
+    expect(page.locator(".rs-note[role=status]")).to_contain_text("No good match in")
+    expect(page.locator(".rs-hits")).to_have_count(0)
+
+
+def test_a_misspelled_name_says_how_it_was_read(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q=send_wiht_retries")
+    answered(page)
+
+    expect(page.locator(".rs-verdict")).to_contain_text("Read as send_with_retries")
+    expect(page.locator("#q input")).to_have_value("send_wiht_retries")
 
 
 def test_row_leads_to_its_hit(app: App, visit: Callable[..., Page]) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from backend.config import Settings
-from backend.types import Chunk, CollectionInfo, Hit, SearchResponse
+from backend.types import Chunk, CollectionInfo, Hit, Related, SearchResponse
 from ui.highlight import code_lines
 from ui.panel import render
 from ui.ranking import Movement, movement, ranking
 
 FOLD_LINES = 20
 """Lines of a hit that are shown before "show all"."""
+SIMILAR = "similar:"
+"""What a query begins with that asks for chunks like the one at `path:line`."""
 _STAGES = {
     "read": "Read",
     "embed": "Embed query",
@@ -46,13 +49,16 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A hit with its code."""
+    """A hit with its code, and further hits of its file."""
 
     hit: Hit
     movement: Movement | None
     """None while the order is not final, or was not reranked."""
     head: tuple[Markup, ...]
     rest: tuple[Markup, ...]
+    why: str
+    """The scores and what each signal added."""
+    also: tuple[Card, ...] = ()
 
     @property
     def lines(self) -> int:
@@ -72,6 +78,8 @@ def show(response: SearchResponse) -> Answer:
             total=response.timings["total"],
             pending=response.pending,
             degraded=response.degraded,
+            confidence=response.confidence.label,
+            read_as=response.query.read_as,
         ),
         order=render(
             "order.html",
@@ -85,9 +93,44 @@ def show(response: SearchResponse) -> Answer:
             owner=owner,
             tail=tail,
         ),
-        hits=render(
-            "hits.html", cards=[_card(hit, response, moves) for hit in response.hits], place=place
+        hits=_cards(
+            _card(
+                folded.hit,
+                shown=len(response.hits),
+                moves=moves,
+                also=tuple(
+                    _card(hit, shown=len(response.hits), moves=moves) for hit in folded.also
+                ),
+            )
+            for folded in response.folded
         ),
+    )
+
+
+def show_related(related: Related) -> Answer:
+    """Show what resembles a place."""
+    cards = [
+        _card(
+            Hit(
+                chunk=hit.chunk,
+                score=hit.score,
+                rank=rank,
+                first_rank=rank,
+                first_score=hit.score,
+                fused_rank=rank,
+                fused_score=hit.score,
+                signals={},
+                rerank_score=None,
+            ),
+            shown=len(related.hits),
+            moves=False,
+            why=f"similarity {hit.score:.3f}",
+        )
+        for rank, hit in enumerate(related.hits, start=1)
+    ]
+    return Answer(
+        verdict=render("related.html", place=place(related.place), symbol=related.place.symbol),
+        hits=_cards(cards),
     )
 
 
@@ -164,14 +207,31 @@ def _stages(response: SearchResponse) -> list[StageTime]:
     ]
 
 
-def _card(hit: Hit, response: SearchResponse, moves: bool) -> Card:
+def _why(hit: Hit, *, moves: bool) -> str:
+    """How a hit came to its place: what retrieval gave, what each signal added, the reranker."""
+    parts = [f"retrieved #{hit.fused_rank}, fused {hit.fused_score:.3f}"]
+    parts += [f"{name} {worth:+.3f}" for name, worth in hit.signals.items()]
+    if hit.rerank_score is not None:
+        parts.append(f"reranker {hit.rerank_score:+.2f}")
+    elif moves:
+        parts.append("not reranked")
+    return " · ".join(parts)
+
+
+def _cards(cards: Iterable[Card]) -> str:
+    return render("hits.html", cards=list(cards), place=place, similar=SIMILAR)
+
+
+def _card(hit: Hit, *, shown: int, moves: bool, also: tuple[Card, ...] = (), why: str = "") -> Card:
     lines = code_lines(hit.chunk.text, hit.chunk.language)
     fold = FOLD_LINES if len(lines) > FOLD_LINES + 4 else len(lines)
     return Card(
         hit=hit,
-        movement=movement(hit, len(response.hits)) if moves else None,
+        movement=movement(hit, shown) if moves else None,
         head=lines[:fold],
         rest=lines[fold:],
+        why=why or _why(hit, moves=moves),
+        also=also,
     )
 
 

@@ -12,12 +12,12 @@ from loguru import logger
 
 from backend.build import Models
 from backend.config import DEFAULT_COLLECTION
-from backend.errors import SearchError
+from backend.errors import InvalidQuery, SearchError
 from backend.preparation import Preparation
-from backend.query import MAX_CANDIDATES, MAX_TOP_K, make_query, values
-from backend.types import Filters
+from backend.query import CONFIDENCE_FLOORS, MAX_CANDIDATES, MAX_TOP_K, make_query, values
+from backend.types import Filters, Query, Related
 from backend.workspace import Workspace
-from ui.answer import Answer, introduction, problem, show, waiting
+from ui.answer import SIMILAR, Answer, introduction, problem, show, show_related, waiting
 from ui.panel import panel, render
 from ui.providers_panel import ProvidersPanel
 from ui.status import status
@@ -81,8 +81,8 @@ class SearchTab:
                     gr.Dropdown([], value=[], label=label, multiselect=True, min_width=180)
                     for label in ("Packages", "Languages", "Kinds")
                 ]
-                self._prefix = gr.Textbox(
-                    label="Path begins with", placeholder="qdrant_client/http/", min_width=180
+                self._paths = gr.Textbox(
+                    label="Paths", placeholder="src/**/*.py, !tests/", min_width=180
                 )
             with gr.Row():
                 self._top_k = gr.Slider(
@@ -103,6 +103,12 @@ class SearchTab:
                     label="Reranking budget (ms)",
                     min_width=160,
                 )
+                self._floor = gr.Dropdown(
+                    [("any", ""), *((label, label) for label in CONFIDENCE_FLOORS)],
+                    value="",
+                    label="Least confidence",
+                    min_width=140,
+                )
         self._providers = ProvidersPanel(self._workspace)
         self._intro = panel(elem_id="intro")
         self._panels = [panel(elem_id=name) for name in ("verdict", "order", "hits")]
@@ -111,19 +117,20 @@ class SearchTab:
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events; every listener is private, or it would become an MCP tool."""
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        options = [self._collection, *self._facets, self._prefix, self._top_k]
-        options += [self._rerank, self._candidates, self._budget]
+        options = [self._collection, *self._facets, self._paths, self._top_k]
+        options += [self._rerank, self._candidates, self._budget, self._floor]
         gr.on(
             [
                 self._text.submit,
                 self._go.click,
                 self._collection.input,
                 *(facet.input for facet in self._facets),
-                self._prefix.submit,
+                self._paths.submit,
                 self._top_k.release,
                 self._rerank.input,
                 self._candidates.release,
                 self._budget.submit,
+                self._floor.input,
             ],
             self._search,
             [self._text, *options, self._providers.models],
@@ -160,11 +167,12 @@ class SearchTab:
         packages: list[str],
         languages: list[str],
         kinds: list[str],
-        path_prefix: str,
+        paths: str,
         top_k: float,
         rerank: bool,
         candidates: float,
         budget_ms: float | None,
+        floor: str | None,
         models: Models | None,
         event: gr.EventData,
     ) -> Iterator[tuple[Any, Any, Any]]:
@@ -182,14 +190,18 @@ class SearchTab:
                     packages=values(packages),
                     languages=values(languages),
                     kinds=values(kinds),
-                    path_prefix=(path_prefix or "").strip(),
+                    paths=values((paths or "").split(",")),
                 ),
                 rerank=rerank,
                 candidates=int(candidates),
                 budget_ms=budget_ms,
+                min_confidence=floor,
             )
             if self._preparation.awaited(query.collection):
                 yield _html(waiting(query.collection))
+                return
+            if query.text.startswith(SIMILAR):
+                yield _html(show_related(self._related(query)))
                 return
             for response in self._workspace.stream(query, models):
                 yield _html(show(response))
@@ -198,6 +210,15 @@ class SearchTab:
         except Exception:
             logger.exception("A search failed")
             yield _html(problem("The search failed unexpectedly.", "The app's log says why."))
+
+    def _related(self, query: Query) -> Related:
+        """Answer `similar:path:line`, what the button of a hit asks."""
+        path, _, line = query.text.removeprefix(SIMILAR).rpartition(":")
+        if not line.isdecimal():
+            raise InvalidQuery("A place is missing.", fix=f"Write {SIMILAR}path:line.")
+        return self._workspace.find_related(
+            path, int(line), collection=query.collection, top_k=query.top_k
+        )
 
     def _open(self, request: gr.Request) -> list[Any]:
         """Set what the address says, `?q=…` and options, and leave alone what it does not.
@@ -220,6 +241,7 @@ class SearchTab:
             asked["rerank"] != "off" if "rerank" in asked else gr.skip(),
             _number(asked.get("candidates"), 1, MAX_CANDIDATES),
             _number(asked.get("budget"), 0, 60_000),
+            asked["floor"] if asked.get("floor") in CONFIDENCE_FLOORS else gr.skip(),
         ]
 
     def _tick(self, collection: str) -> list[Any]:

@@ -4,7 +4,7 @@
   const $ = (selector) => document.querySelector(selector);
   const box = () => $("#q input, #q textarea");
   // The names of the search's inputs in the address, in the order the server lists them.
-  const FIELDS = ["q", "collection", "package", "language", "kind", "path", "k", "rerank", "candidates", "budget"];
+  const FIELDS = ["q", "collection", "package", "language", "kind", "path", "k", "rerank", "candidates", "budget", "floor"];
 
   function remember(given) {
     const defaults = JSON.parse($("#examples [data-defaults]")?.dataset.defaults ?? "{}");
@@ -75,6 +75,7 @@
   function goTo(row) {
     const hit = document.getElementById(`hit-${row.dataset.hit}`);
     if (!hit) return;
+    if (hit.tagName === "DETAILS") hit.open = true; // Folded under the file's best hit.
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     hit.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
     hit.focus({ preventScroll: true });
