@@ -10,6 +10,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backend.ingestion.chunking import MAX_CHARS, MERGE_CHARS, chunk_file
 from backend.ingestion.files import decode
@@ -347,3 +349,77 @@ def test_nesting_that_stalls_parsers_is_cut_as_text() -> None:
 
     assert read_syntax(text, "scala").definitions == ()
     assert read_syntax("class A {\n" * 20 + "}\n" * 20, "scala").definitions
+
+
+SHOPS = {path.name: path.read_text() for path in (Path(__file__).parent / "languages").iterdir()}
+_PIECES = [line for text in SHOPS.values() for line in text.split("\n")]
+_ODD = ["\t", "\f", "\v", "\u2028", "\x85", "\ufeff", "\ufffd", "\U0001f389", "/*", "*/", "<<EOF"]
+_ODD += ['"""', "{", "}", "(", ")", "EOF", "---", "===", "```", "# a", "#" * 80, "{" * 9, "$" * 900]
+
+
+@settings(
+    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(
+    lines=st.lists(st.sampled_from(_PIECES + _ODD) | st.text(max_size=30), max_size=120),
+    name=st.sampled_from([*SHOPS, "a.md", "a.rst", "a.adoc", "a.txt", "a.yaml", "a.json", "a.sql"]),
+)
+def test_whatever_stands_in_a_file_every_line_is_covered_exactly_once(
+    lines: list[str], name: str
+) -> None:
+    text = "\n".join(lines).replace("\r", "\n").encode("utf-8", "replace").decode()
+
+    assert_covers_every_line_once(text, cut(text, name))
+
+
+@pytest.mark.parametrize("name", SHOPS)
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
+def test_a_file_cut_off_in_the_middle_is_covered_too(name: str, keep: float) -> None:
+    text = SHOPS[name] * 5
+    text = text[: int(len(text) * keep)]
+
+    assert_covers_every_line_once(text, cut(text, name))
+
+
+def test_the_names_of_a_file_are_each_told_by_one_chunk() -> None:
+    text = "LIMIT = 3\n" + "".join(f"def f{i}():\n{body(12)}\n" for i in range(6))
+    told = [name for one in cut(text) for name in one.defines.split()]
+
+    assert told == ["LIMIT", *(f"f{i}" for i in range(6))]
+
+
+def test_only_the_part_where_a_definition_begins_defines_it() -> None:
+    first, *others = cut(f"def fill():\n{body(120)}")
+
+    assert first.defines == "fill"
+    assert {one.defines for one in others} == {""}
+    assert {one.symbol for one in others} == {"fill"}
+
+
+def test_an_extension_defines_its_members_and_not_its_type() -> None:
+    (one,) = cut("impl Cart {\n    fn total(&self) -> u8 { 1 }\n}\n", "a.rs")
+
+    assert (one.kind, one.symbol, one.defines) == ("class", "Cart", "Cart.total")
+
+
+def test_a_namespace_is_cut_into_the_types_in_it() -> None:
+    text = "namespace shop {\n\n"
+    text += "".join(f"class C{i} {{\n{'  int number_of_things;' * 26}\n}};\n\n" for i in range(2))
+    text += "}  // namespace shop\n"
+
+    assert outline(cut(text, "a.cpp")) == [
+        ("class", "shop.C0", 1, 5),
+        ("class", "shop.C1", 7, 11),
+    ]
+
+
+def test_a_remark_above_a_blank_line_goes_with_what_it_is_about() -> None:
+    text = f"def receive():\n{body(20)}\n# --- Sending ---\n\ndef send():\n{body(20)}"
+
+    assert outline(cut(text)) == [("function", "receive", 1, 21), ("function", "send", 23, 45)]
+
+
+def test_a_line_between_definitions_is_not_a_chunk_of_its_own() -> None:
+    text = f"def send():\n{body(20)}\nsend_all = send\n\n\ndef receive():\n{body(20)}"
+
+    assert outline(cut(text)) == [("function", "send", 1, 23), ("function", "receive", 26, 46)]

@@ -95,7 +95,7 @@ def chunk_file(text: str, *, source: str, path: str, package: str) -> list[Chunk
             plain=_said(plain, span),
         )
         for span in map(cutter.without_blank_ends, spans)
-        if span.start < span.end and (plain is None or _said(plain, span))
+        if span.start < span.end and (plain is None or (_said(plain, span) or "").strip())
     )
 
 
@@ -244,7 +244,8 @@ class _Cutter:
         size = sum(map(len, lines))
         fits = self._offsets[span.end] - self._offsets[above.start] <= MAX_CHARS
         closing = size <= _CLOSING_CHARS and all(map(_CLOSING.fullmatch, lines))
-        return closing or (fits and size <= _SMALL_CHARS)
+        remark = all(map(_COMMENT.fullmatch, lines))
+        return closing or (fits and size <= _SMALL_CHARS and not remark)
 
     def _written(self, span: Span) -> list[str]:
         return [line for line in self.lines[span.start : span.end] if line.strip()]

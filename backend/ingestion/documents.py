@@ -73,7 +73,7 @@ def _notebook(text: str) -> Document:
     """Cells under the headings of the Markdown cells before them; outputs are left out."""
     tree = parse(text, "json")
     notebook = read_notebook(tree) if tree is not None else None
-    if notebook is None or not notebook.cells:
+    if notebook is None or not any(cell.lines for cell in notebook.cells):
         return Document((), read_syntax(text, "json").borders)
     said: defaultdict[int, list[str]] = defaultdict(list)
     code = [""] * (text.count("\n") + 1)

@@ -124,7 +124,6 @@ _INTERPRETERS = {
     "swift": "swift",
     "rscript": "r",
 }
-_SHEBANG = re.compile(r"#!\s*\S*?([^/\s]+)(?:[ \t]+(?:-\S+[ \t]+)*([^/\s]+))?")
 _OBJECTIVE_C = re.compile(r"^[ \t]*(?:@interface|@protocol|@class|@import|#import)\b", re.M)
 _CPP = re.compile(
     r"^[ \t]*(?:namespace\b|class\s+\w|template\s*<|using\s+\w|(?:public|private|protected)\s*:)"
@@ -171,8 +170,11 @@ def may_be_script(path: str) -> bool:
 
 
 def _of_script(text: str) -> str | None:
-    match = _SHEBANG.match(text)
-    if match is None:
+    if not text.startswith("#!"):
         return None
-    program = match[2] if match[1] == "env" and match[2] else match[1]
-    return _INTERPRETERS.get(re.sub(r"[\d.]+$", "", program).lower())
+    command = text[2:].partition("\n")[0].split()
+    programs = [word.rpartition("/")[2] for word in command if not word.startswith("-")]
+    if programs[:1] == ["env"]:
+        del programs[0]
+    name = re.sub(r"[\d.]+$", "", programs[0]).lower() if programs else ""
+    return _INTERPRETERS.get(name)
