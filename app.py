@@ -18,6 +18,7 @@ from types import FrameType
 import gradio as gr
 from loguru import logger
 
+from backend.background import Background
 from backend.config import Settings, load_settings
 from backend.errors import SearchError
 from backend.preparation import Preparation
@@ -25,12 +26,16 @@ from backend.workspace import Workspace
 from mcp_tools.gradio_endpoint import MCP_PATH, register
 from ui.page import appearance, build_page
 
+MAX_UPLOAD_BYTES = 500_000_000
+
 
 class AddressUnusable(SearchError):
     """The page cannot be served at the configured address."""
 
 
-def serve(workspace: Workspace, preparation: Preparation) -> tuple[gr.Blocks, str]:
+def serve(
+    workspace: Workspace, preparation: Preparation, background: Background
+) -> tuple[gr.Blocks, str]:
     """Serve page and MCP endpoint from background threads.
 
     Raises:
@@ -40,7 +45,7 @@ def serve(workspace: Workspace, preparation: Preparation) -> tuple[gr.Blocks, st
         The page, to be closed in the end, and its address.
     """
     settings = workspace.settings
-    page = build_page(workspace, preparation, mcp_path=MCP_PATH)
+    page = build_page(workspace, preparation, background, mcp_path=MCP_PATH)
     with page:
         register(workspace, preparation)
     page.queue(max_size=64)
@@ -58,6 +63,7 @@ def serve(workspace: Workspace, preparation: Preparation) -> tuple[gr.Blocks, st
                 run_history=False,
                 enable_monitoring=False,
                 inbrowser=False,
+                max_file_size=MAX_UPLOAD_BYTES,
                 prevent_thread_lock=True,
                 quiet=True,
                 **appearance(),
@@ -78,7 +84,8 @@ def run(settings: Settings) -> None:
     """
     with Workspace(settings=settings) as workspace:
         preparation = Preparation(workspace)
-        page, url = serve(workspace, preparation)
+        background = Background(workspace)
+        page, url = serve(workspace, preparation, background)
         try:
             workspace.announce(url)
             preparation.start()
@@ -86,6 +93,7 @@ def run(settings: Settings) -> None:
             threading.Event().wait()
         finally:
             preparation.stop()
+            background.stop(timeout_s=10)
             page.close(verbose=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
@@ -150,6 +150,10 @@ class Settings(BaseSettings):
         le=65_535,
         validation_alias=AliasChoices("RANKSCOPE_PORT", "GRADIO_SERVER_PORT"),
         description="Port of the page; 0 takes a free one.",
+    )
+    indexing: Literal["local", "on", "off"] = Field(
+        default="local",
+        description="Who may index from the page: browsers on this machine, all visitors, nobody.",
     )
     log_level: str = Field(
         default="INFO",

@@ -63,6 +63,7 @@ from backend.ingestion.collection import (
     is_manifest,
     open_sources,
 )
+from backend.ingestion.sources.archive import is_archive
 from backend.ingestion.watching import changes
 from backend.links import Links
 from backend.pipeline import SearchPipeline
@@ -272,6 +273,36 @@ class Workspace:
         return preview(
             sources, collection=name, embedder=self.load().embedder, on_progress=on_progress
         )
+
+    def keep_archive(self, path: Path, name: str) -> str:
+        """Keep an archive that was uploaded, so that its collection can be updated from it.
+
+        Args:
+            path: Where it lies now.
+            name: What its owner calls it; one of that name from before is replaced.
+
+        Returns:
+            Its source, for `index`.
+
+        Raises:
+            InvalidSource: The name is not an archive's.
+            DataFolderUnusable: There is no room for it.
+        """
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).name).strip("-._")
+        if not is_archive(Path(name)):
+            raise InvalidSource(
+                "That is not an archive by its name.", fix="Choose a .zip, .tar or .tar.gz file."
+            )
+        target = self.settings.data_dir / "uploads" / name
+        try:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target.with_name(f"{name}.part"))
+            os.replace(target.with_name(f"{name}.part"), target)
+        except OSError as exc:
+            raise DataFolderUnusable(
+                f"{target} cannot be written: {exc.strerror}.", fix="Make room in the data folder."
+            ) from exc
+        return f"{'zip' if name.endswith(('.zip', '.whl')) else 'tar'}:{target}"
 
     def search(
         self,

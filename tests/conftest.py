@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 from project import FILES
 
+from backend.background import Background
 from backend.config import DEFAULT_COLLECTION, load_settings
 from backend.preparation import Build, Preparation
 from backend.workspace import Workspace
+
+CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
+TIMEOUT_MS = 15_000
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,16 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
     def serve_one(make: Callable[[Workspace], Build], **settings: object) -> App:
         workspace = open_workspace(port=0, rerank_budget_ms=10_000, **settings)
         preparation = Preparation(workspace, build=make(workspace))
-        page, url = app.serve(workspace, preparation)
-        served.append((page, preparation))
+        background = Background(workspace)
+        page, url = app.serve(workspace, preparation, background)
+        served.append((page, preparation, background))
         preparation.start()
         return App(url=url, workspace=workspace, preparation=preparation)
 
     yield serve_one
-    for page, preparation in served:
+    for page, preparation, background in served:
         preparation.stop()
+        background.stop(timeout_s=10)
         page.close(verbose=False)
     served.clear()
     with warnings.catch_warnings():
@@ -111,3 +120,52 @@ def app(serve: Callable[..., App], corpus: Path) -> App:
     readiness = served.preparation.wait(timeout_s=300)
     assert readiness.step == "ready", readiness
     return served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        assert os.environ.get("CI") != "true", f"CI needs Chromium at {CHROMIUM}"
+        pytest.skip(f"No Chromium at {CHROMIUM}: install it, or set CHROMIUM to its path.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open pages; in the end none of them has logged an error or asked another server."""
+    contexts, complaints = [], []
+
+    def local_only(route: Route) -> None:
+        if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            route.continue_()
+        else:
+            complaints.append(f"request to {route.request.url}")
+            route.abort()
+
+    def open_page(url: str, **options: Any) -> Page:
+        context = browser.new_context(reduced_motion="reduce", **options)
+        contexts.append(context)
+        context.route("**/*", local_only)
+        page = context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("pageerror", lambda error: complaints.append(f"error {error}"))
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(f"console {said.text}") if said.type == "error" else None
+            ),
+        )
+        page.goto(url)
+        page.locator("#q input").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []

@@ -24,7 +24,7 @@ LEVELS = [
     {"build"},
     {"bench"},
     {"workspace", "shelf"},
-    {"preparation", ""},
+    {"preparation", "background", ""},
     {"models_command"},
     {"__main__"},
 ]

@@ -282,7 +282,7 @@ def test_a_release_of_npm_is_fetched_once_and_its_scripts_are_not_run(
     registry.clear()
     again = parse_source("npm:@shop/cart@1.2.3", downloads=tmp_path / "downloads")
 
-    assert read(source)[0] == ["lib/cart.js"], "built files were published to be used"
+    assert "lib/cart.js" in read(source)[0], "built files were published to be used"
     assert (source.id, source.package) == ("npm:@shop/cart@1.2.3", "@shop/cart")
     assert read(again) == read(source)
     assert not ran.exists()
@@ -326,7 +326,7 @@ def test_the_current_folder_has_no_say_in_what_npm_fetches(
     monkeypatch.chdir(tmp_path / "checkout")
     downloads = tmp_path / "checkout" / "data"
 
-    assert read(parse_source("npm:shop@1.0.0", downloads=downloads))[0] == ["a.js"]
+    assert "a.js" in read(parse_source("npm:shop@1.0.0", downloads=downloads))[0]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import App
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from conftest import TIMEOUT_MS, App
+from playwright.sync_api import Page, expect
 from provider import Answer, Asked, Provider, running, serve_models
 
 from backend.build import UnavailableEmbedder
@@ -22,59 +20,8 @@ from backend.errors import ModelUnavailable
 from backend.reranking.cross_encoder import CrossEncoder
 from backend.types import IndexProgress, SearchResponse
 
-CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
 QUERY = "send a failed batch again"
-TIMEOUT_MS = 15_000
 pytestmark = pytest.mark.filterwarnings("ignore")  # Those of Gradio and uvicorn, in this process.
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        assert os.environ.get("CI") != "true", f"CI needs Chromium at {CHROMIUM}"
-        pytest.skip(f"No Chromium at {CHROMIUM}: install it, or set CHROMIUM to its path.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open pages; in the end none of them has logged an error or asked another server."""
-    contexts, complaints = [], []
-
-    def local_only(route: Route) -> None:
-        if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
-            route.continue_()
-        else:
-            complaints.append(f"request to {route.request.url}")
-            route.abort()
-
-    def open_page(url: str, **options: Any) -> Page:
-        context = browser.new_context(reduced_motion="reduce", **options)
-        contexts.append(context)
-        context.route("**/*", local_only)
-        page = context.new_page()
-        page.set_default_timeout(TIMEOUT_MS)
-        page.on("pageerror", lambda error: complaints.append(f"error {error}"))
-        page.on(
-            "console",
-            lambda said: (
-                complaints.append(f"console {said.text}") if said.type == "error" else None
-            ),
-        )
-        page.goto(url)
-        page.locator("#q input").wait_for()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def ask(page: Page, text: str) -> None:

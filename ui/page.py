@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from backend.background import Background
 from backend.preparation import Preparation
 from backend.workspace import Workspace
 from ui.agents_tab import AgentsTab
@@ -19,16 +20,18 @@ from ui.theme import CSS, ICON, SCRIPT, theme
 TITLE = "Rankscope"
 
 
-def build_page(workspace: Workspace, preparation: Preparation, *, mcp_path: str) -> gr.Blocks:
+def build_page(
+    workspace: Workspace, preparation: Preparation, background: Background, *, mcp_path: str
+) -> gr.Blocks:
     """Build the page; nothing of it is reachable by MCP, whose endpoint lies at `mcp_path`."""
     page = gr.Blocks(title=TITLE, analytics_enabled=False)
     with page:
         panel(render("header.html"), elem_id="header")
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Search", id="search"):
+            with gr.Tab("Search", id="search") as search_tab:
                 search = SearchTab(workspace, preparation)
             with gr.Tab("Collections", id="collections") as collections_tab:
-                collections = CollectionsTab(workspace)
+                collections = CollectionsTab(workspace, background)
             with gr.Tab("Models", id="models") as models_tab:
                 models = ModelsTab(workspace)
             with gr.Tab("Evaluate", id="evaluate") as evaluate_tab:
@@ -36,6 +39,7 @@ def build_page(workspace: Workspace, preparation: Preparation, *, mcp_path: str)
             with gr.Tab("Agents", id="agents"):
                 agents = AgentsTab(mcp_path)
         search.connect(page)
+        search.offer_collections(search_tab)
         collections.connect(collections_tab)
         models.connect(models_tab)
         evaluate.connect(evaluate_tab)

@@ -160,6 +160,17 @@ class SearchTab:
             **private,
         ).then(None, js="() => window.rankscope.opened()", **private)
 
+    def offer_collections(self, tab: gr.Tab) -> None:
+        """Offer those that there are whenever the tab is opened: there may be new ones."""
+        tab.select(
+            self._collections,
+            self._collection,
+            self._collection,
+            queue=False,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+
     def _search(
         self,
         text: str,
