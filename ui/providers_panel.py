@@ -81,8 +81,8 @@ class ProvidersPanel:
             said = render(
                 "providers.html",
                 collection=collection,
-                embedder=embedder and embedder.preset.label,
-                reranker=reranking and reranking.preset.label,
+                embedder=embedder and _shown(embedder),
+                reranker=reranking and _shown(reranking),
                 done=True,
             )
         except SearchError as exc:
@@ -143,6 +143,10 @@ def _serving(provider: str, url: str, served_as: str, key: str) -> Serving | Non
         served_as=served_as.strip(),
         restricted=True,
     )
+
+
+def _shown(serving: Serving) -> str:
+    return serving.preset.label if serving.preset.base_url else "The provider"
 
 
 def _embeds(preset: Preset) -> bool:
