@@ -81,6 +81,7 @@ class SearchPipeline:
             reranked=ranked.scored,
             remembered=ranked.remembered,
             rerank_note=ranked.note,
+            rerank_unit=ranked.unit,
             index=self.identity,
             confidence=confidence,
             withheld=withheld,

@@ -236,6 +236,7 @@ class Reranked:
     remembered: int
     note: str
     """Why fewer were scored than asked for; empty when all were."""
+    unit: ScoreUnit = "logit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +276,8 @@ class SearchResponse:
     """How many of these were known from an earlier search."""
     rerank_note: str
     """Why fewer candidates were scored than asked for; empty when all were."""
+    rerank_unit: ScoreUnit = "logit"
+    """What the reranker's scores are."""
     index: IndexIdentity
     confidence: Confidence
     withheld: int = 0

@@ -161,7 +161,7 @@ def test_a_listwise_model_of_the_catalogue_is_asked_to_chat(
     models.disconnect()
 
     assert response.hits[0].chunk.path == "db/backup.py"
-    assert response.reranked == 3
+    assert (response.reranked, response.rerank_unit) == (3, "rank")
     assert provider.asked[-1].path == "/v1/chat/completions"
     assert provider.asked[-1].body["model"] == "nomic-ai/CodeRankLLM"
 

@@ -56,7 +56,9 @@ class Rerank:
             note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(scores)} candidates scored"
         scores += [None] * (len(found) - len(scores))
         hits = _ordered(found, scores, said.unit)
-        return Reranked(hits=hits, scored=scored, remembered=said.remembered, note=note)
+        return Reranked(
+            hits=hits, scored=scored, remembered=said.remembered, note=note, unit=said.unit
+        )
 
 
 def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
