@@ -109,15 +109,17 @@ class Measured:
         models: Models,
         *,
         rerank: bool,
-        signals: bool = True,
+        without: Sequence[str] = (),
         budget_ms: float = 60_000,
         lookups: Sequence[LabelledSet] = (),
     ) -> list[float]:
-        """nDCG@10 of the set, then of others over the same chunks, through the real pipeline."""
+        """nDCG@10 of the set, then of others over the same chunks, through the real pipeline.
+
+        `without` names the ranking signals that are left out.
+        """
         settings = load_settings()
         identity = configured_identity(settings, models.embedder)
-        left_out = () if signals else SIGNAL_NAMES
-        pipeline = build_pipeline(models, store, identity, without_signals=left_out)
+        pipeline = build_pipeline(models, store, identity, without_signals=without)
         found = []
         for labelled in (self.labelled, *lookups):
             rankings = []
@@ -155,7 +157,7 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
                 store = edge(fusion, load_settings().quantization, rescore=True, folder=folder)
                 one.fill(store)
                 measure = partial(one.ndcg, store, models, lookups=others)
-                found.append(measure(rerank=False, signals=False))
+                found.append(measure(rerank=False, without=SIGNAL_NAMES))
                 if fusion == tuned:
                     found.append(measure(rerank=False))
                     found.append(measure(rerank=True))

@@ -81,11 +81,22 @@ def test_words_of_folders_count_and_rare_ones_more() -> None:
 def test_the_definition_of_a_name_comes_before_its_users(query: str) -> None:
     found = hits("app/user.py", "app/defined.py")
     found[1] = ScoredChunk(
-        chunk=chunk(1, path="app/defined.py", symbol="Parser.parse_args", kind="method"),
+        chunk=chunk(1, path="app/defined.py", defines="Parser Parser.parse_args"),
         score=found[1].score,
     )
 
     assert order(query, found)[0] == "app/defined.py"
+
+
+def test_the_owner_that_the_query_names_comes_before_others() -> None:
+    found = hits("app/local.py", "app/remote.py", "app/client.py")
+    for i, owner in enumerate(("Local", "Remote", "Client")):
+        defined = chunk(i, path=f"app/{owner.lower()}.py", symbol="", defines=f"{owner}.upsert")
+        found[i] = ScoredChunk(chunk=defined, score=found[i].score)
+    without = ("file named", "path words")
+
+    assert order("Client.upsert", found, without=without)[0] == "app/client.py"
+    assert order("upsert", found, without=without)[0] == "app/local.py"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +172,7 @@ def test_each_signal_can_be_left_out(name: str) -> None:
     found = hits("src/session.py", "src/session.py", "tests/session.py", "README.md", "src/b.py")
     fields = {"path": "README.md", "kind": "section"}
     found[3] = ScoredChunk(chunk=chunk(3, **fields), score=found[3].score)
-    fields = {"path": "src/b.py", "symbol": "client_name"}
+    fields = {"path": "src/b.py", "symbol": "client_name", "defines": "client_name"}
     found[4] = ScoredChunk(chunk=chunk(4, **fields), score=found[4].score)
 
     everywhere = {used for hit in rank(query, found).found for used in hit.signals}

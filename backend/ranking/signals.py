@@ -104,11 +104,22 @@ def path_words_shared(field: Field) -> list[float]:
 
 
 def defines_name(field: Field) -> list[float]:
-    """1 where the chunk defines a name that the query spells as code."""
-    wanted = {name[-1].lower() for name in field.reading.names}
+    """1 where the chunk defines a name that the query spells as code; half in another owner."""
+    wanted = [tuple(part.lower() for part in name) for name in field.reading.names]
     if not wanted:
         return [0.0] * len(field.found)
-    return [float(not wanted.isdisjoint(own_names(hit.chunk.symbol))) for hit in field.found]
+    return [
+        max(
+            (
+                1.0 if path[-len(name) :] == name else 0.5
+                for path in defined_paths(hit.chunk.defines)
+                for name in wanted
+                if path[-1] == name[-1]
+            ),
+            default=0.0,
+        )
+        for hit in field.found
+    ]
 
 
 def place_named(field: Field) -> list[float]:
@@ -247,6 +258,10 @@ def symbol_words(symbol: str, stem: Stem) -> frozenset[int]:
 
 
 @lru_cache(maxsize=50_000)
-def own_names(symbol: str) -> frozenset[str]:
-    """The names that a chunk defines, in lower case, without what they stand in."""
-    return frozenset(re.split(r"\.|::|#", one)[-1].lower() for one in symbol.split(", ") if one)
+def defined_paths(defines: str) -> tuple[tuple[str, ...], ...]:
+    """The components of each name that a chunk defines, in lower case."""
+    return tuple(
+        parted
+        for path in defines.lower().split()
+        if (parted := tuple(part for part in re.split(r"\.|::|#", path) if part))
+    )
