@@ -394,6 +394,31 @@ def test_every_quantization_mode_is_compared_in_a_copy_that_is_gone_afterwards(
     assert list((workspace.settings.data_dir / "evaluations").iterdir()) == []
 
 
+def test_coarser_codes_find_fewer_of_the_nearest_chunks(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Each mode is measured in its own index, and rescoring is a choice of the search."""
+    things = ("batch", "vector", "snapshot", "shard", "filter", "payload", "alias", "cluster")
+    documents = [
+        {"_id": f"{verb}-{one}-{two}", "text": f"How to {verb} a {one} of a {two}."}
+        for verb in ("upload", "delete", "count")
+        for one in things
+        for two in things
+    ]
+    asked = documents[::24]
+    queries = [{"_id": str(i), "text": one["text"]} for i, one in enumerate(asked)]
+    files = {
+        "corpus.jsonl": "\n".join(map(json.dumps, documents)),
+        "queries.jsonl": "\n".join(map(json.dumps, queries)),
+        "qrels.tsv": "".join(f"{i}\t{one['_id']}\t1\n" for i, one in enumerate(asked)),
+    }
+    evaluated = workspace.evaluate(labels=write_files(tmp_path / "grid", files))
+    found = {(result.mode, result.rescored): result.found for result in evaluated.modes}
+
+    assert found["binary", False] < found["scalar", False] <= found["none", False] == 1
+    assert found["binary", False] < found["binary", True]
+
+
 def test_reranking_is_accounted_for_query_by_query(evaluation: Evaluation) -> None:
     effect = evaluation.reranking
     assert effect is not None
