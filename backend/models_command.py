@@ -96,16 +96,17 @@ def _prepare(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _test(settings: Settings, arguments: argparse.Namespace) -> None:
     checks = check_model(arguments.id, settings, precision=arguments.precision)
-    if arguments.json:
-        print(json.dumps([asdict(check) for check in checks]))
-    else:
+    failed = [f"{check.name} ({check.found})" for check in checks if not check.passed]
+    if not arguments.json:
         for check in checks:
             print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.found}")
-    if not all(check.passed for check in checks):
+    if failed:
         raise ModelUnavailable(
-            f"{arguments.id} does not do what it is for.",
+            f"{arguments.id} does not do what it is for: {', '.join(failed)}.",
             fix="Check the catalogue's entry: pooling, prefixes, files.",
         )
+    if arguments.json:
+        print(json.dumps([asdict(check) for check in checks]))
 
 
 def _bench(settings: Settings, arguments: argparse.Namespace) -> None:

@@ -11,8 +11,10 @@ from hub import COMMIT, StandIn, hub
 from samples import write_files
 from tiny import DIMENSION, cross_encoder_repository, embedding_repository
 
+from backend import shelf
 from backend.__main__ import main
 from backend.errors import IdentityMismatch, ModelUnavailable
+from backend.models.catalogue import BUNDLED_RERANKER
 from backend.workspace import Workspace
 
 OWN = f"""
@@ -86,16 +88,27 @@ def test_a_model_is_listed_prepared_tested_and_timed(
     assert prepared == after
     assert (after["state"], after["measured"], after["revision"]) == ("ready", True, COMMIT)
     assert after["query_ms"] > 0
-    status, checks = run("test", "acme/tiny")
-    by_name = {check["name"]: check["passed"] for check in checks}
-    assert by_name["dimension"]
-    assert by_name["unit norm"]
-    assert by_name["same text, same vector"]
-    assert status == (0 if all(by_name.values()) else 1)
     status, times = run("bench", "acme/tiny")
     assert status == 0
     assert list(times) == ["5", "20", "60"]
     assert all(ms > 0 for ms in times.values())
+
+
+def test_a_model_that_works_passes_its_test_and_one_that_does_not_fails_by_name(
+    run: Callable[..., tuple[int, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Random weights prefer nothing, so the bundled reranker is asked."""
+    status, checks = run("test", BUNDLED_RERANKER)
+    assert status == 0
+    assert checks[0]["passed"]
+
+    related, unrelated = shelf._RELATED, shelf._UNRELATED
+    monkeypatch.setattr("backend.shelf._RELATED", unrelated)
+    monkeypatch.setattr("backend.shelf._UNRELATED", related)
+    status, answer = run("test", BUNDLED_RERANKER)
+    assert status == 1
+    assert "prefers what is related" in answer["error"]
 
 
 def test_the_list_for_people_tells_state_size_and_speed(
