@@ -297,6 +297,8 @@ HOSTILE = {
     "brackets.py": "(\n" * 50_000,
     "line.js": "x" * 10_000_000,
     "one_line_of_functions.js": "function f(){};" * 5000,
+    "wide.py": "*\n" * 100_000,
+    "chain.py": "a" + "(1)" * 30_000,
     "stars.c": "int " + "*" * 20_000 + "f() { return 0; }",
     "brackets.md": "[" * 20_000,
     "quotes.md": "> " * 20_000,

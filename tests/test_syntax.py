@@ -308,3 +308,10 @@ def test_statements_are_borders_and_lines_inside_of_strings_are_not() -> None:
 
 def test_a_language_without_grammar_has_no_syntax() -> None:
     assert read_syntax("a = 1", "template") == syntax.Syntax()
+
+
+@pytest.mark.parametrize("text", ["*\n" * 100_000, "x = a" + ".b" * 5_000])
+def test_trees_that_stall_queries_are_cut_without_them(text: str) -> None:
+    """100,000 stars are one node with as many children; querying it took minutes."""
+    assert read_syntax(text, "python").definitions == ()
+    assert read_syntax("def f(): pass\n" + text, "python").names == ()

@@ -45,8 +45,12 @@ _MAX_NESTING = 200
 """Deeper brackets come from generated or hostile files, on which parsers take minutes."""
 _MAX_DEPTH = 40
 """Definitions nested deeper are part of the one around them; bounds recursion."""
-_PARSE_S = 5.0
-"""A parser that is not done by then is given up; 2 MB of ordinary code take a tenth."""
+_PARSE_S = 4.0
+"""CPU seconds of this thread after which a parser is given up; 2 MB of code take a tenth."""
+_MAX_TREE_DEPTH = 1_000
+_MAX_CHILDREN = 20_000
+"""A query takes time by the square of a node's children: half a second at this number."""
+_SAMPLED_NODES = 1_000
 _READ_BYTES = 4096
 _MAX_NAME_CHARS = 120
 _BELOW_HEAD = 3
@@ -160,19 +164,35 @@ def parse(text: str, language: str) -> Tree | None:
         text = _UNKNOWN[language].sub(lambda found: " " * len(found[0]), text)
     data = text.encode("utf-8", "replace")
     parser = Parser(get_language(cast(SupportedLanguage, language)))
-    limit = time.monotonic() + _PARSE_S
+    limit = time.thread_time() + _PARSE_S
 
     def read(offset: int, _: Point) -> bytes:
         return data[offset : offset + _READ_BYTES]
 
     def expired(*_: object) -> bool:
-        return time.monotonic() > limit
+        return time.thread_time() > limit
 
     try:
-        return parser.parse(read, progress_callback=expired)
+        tree = parser.parse(read, progress_callback=expired)
     except ValueError:  # How giving up is told.
+        tree = None
+    if tree is None:
         logger.warning("Gave up parsing {n} bytes of {language}", n=len(data), language=language)
         return None
+    return tree
+
+
+def _stalls_queries(tree: Tree) -> bool:
+    """Whether the tree is deeper or wider than code is, told from a sample of its nodes."""
+    nodes = tree.root_node.descendant_count
+    cursor = tree.walk()
+    for node in range(0, nodes, max(nodes // _SAMPLED_NODES, 1)):
+        cursor.goto_descendant(node)
+        deep = cursor.depth > _MAX_TREE_DEPTH
+        cursor.goto_parent()
+        if deep or (cursor.node is not None and cursor.node.child_count > _MAX_CHILDREN):
+            return True
+    return False
 
 
 def _nesting(text: str) -> int:
@@ -216,7 +236,7 @@ class _Found:
 def _found(tree: Tree, language: str, lines: Sequence[str]) -> tuple[list[_Found], set[int]]:
     """Captured definitions in file order, outer before inner; and the lines that belong below."""
     query = _query(language)
-    if query is None:
+    if query is None or _stalls_queries(tree):
         return [], set()
     found: dict[tuple[int, int], _Found] = {}
     above: set[int] = set()
