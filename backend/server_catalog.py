@@ -2,14 +2,14 @@
 
 A generation is a collection of the server, whose metadata says what it was made with and, once it
 is searched, what it holds; an alias names the one that is searched. So nothing about a collection
-is on this machine alone but the ledger of what it indexed itself, which saves work when it indexes
-again. One machine at a time may index a collection: the server does not keep others from it.
+is on this machine alone but the ledger of a generation that it built itself, which it can therefore
+update in place; another machine, which has none, builds the next generation. One machine at a time
+may index a collection: the server does not keep others from it.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ PREFIX = "rankscope."
 """Of all names on the server: other applications may use it too."""
 FRESH_S = 1.0
 """Seconds for which what the server said about its collections is believed."""
-_MADE, _RECORD, _WRITTEN = "rankscope", "rankscope_record", "rankscope_written"
+_MADE, _RECORD = "rankscope", "rankscope_record"
 
 
 class ServerCatalog(Catalog):
@@ -74,23 +74,6 @@ class ServerCatalog(Catalog):
     def close(self) -> None:
         self._server.close()
 
-    def ledger_file(self, name: str, generation: str) -> Path:
-        """Where this machine notes the files and chunks of a generation.
-
-        A ledger that another machine has written past is none: it is deleted.
-        """
-        path = super().ledger_file(name, generation)
-        stamp = path.with_suffix(".written")
-        here = stamp.read_text() if stamp.exists() else None
-        try:
-            there = self._metadata(server_name(name, generation)).get(_WRITTEN)
-        except IndexDamaged:
-            there = None
-        if here != there:
-            for stale in (path, stamp):
-                stale.unlink(missing_ok=True)
-        return path
-
     def generations(self, name: str) -> Iterator[tuple[str, IndexIdentity]]:
         for held in self._collections(name):
             made = self._metadata(held).get(_MADE, {})
@@ -101,16 +84,10 @@ class ServerCatalog(Catalog):
                 continue  # Somebody else's.
 
     def commit(self, name: str, record: Record) -> None:
-        written = uuid.uuid4().hex
         searched = server_name(name, record.generation)
         self._server.ask(
-            lambda client: client.update_collection(
-                searched, metadata={_RECORD: asdict(record), _WRITTEN: written}
-            )
+            lambda client: client.update_collection(searched, metadata={_RECORD: asdict(record)})
         )
-        stamp = super().ledger_file(name, record.generation).with_suffix(".written")
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(written)
         self._switch(PREFIX + name, searched)
         self._known = (0.0, {})
 
