@@ -1,13 +1,20 @@
 """The real indexer on the real engine, with an embedder that costs nothing.
 
-python -m small_index DATA FOLDER brings the index in DATA up to date with FOLDER.
+python -m small_index DATA FOLDER|- [STEP] brings the index in DATA up to date with a folder, or
+with the texts that are given as JSON, and is killed before that step.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +24,11 @@ from backend.embedding.bm25 import query_vector
 from backend.errors import UnknownCollection
 from backend.indexer import Indexer
 from backend.ingestion.collection import Opened
+from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.folder import Folder
+from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.source import Source
+from backend.ledger import Ledger
 from backend.store.edge import EdgeStore
 from backend.store.protocol import ChunkStore
 from backend.types import (
@@ -61,12 +71,17 @@ def vector(text: str) -> FloatArray:
     return (drawn / np.linalg.norm(drawn)).astype(np.float32)
 
 
+@dataclass(frozen=True)
 class EdgeStores:
-    def create(self, folder: Path) -> ChunkStore:
-        return EdgeStore.create(folder, **_OPTIONS)
+    """Qdrant Edge beside the ledger."""
 
-    def open(self, folder: Path) -> ChunkStore:
-        return EdgeStore.open(folder, **_OPTIONS)
+    catalog: Catalog
+
+    def create(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
+        return EdgeStore.create(self.catalog.index_folder(name, generation), **_OPTIONS)
+
+    def open(self, name: str, generation: str, identity: IndexIdentity) -> ChunkStore:
+        return EdgeStore.open(self.catalog.index_folder(name, generation), **_OPTIONS)
 
 
 _OPTIONS = {
@@ -86,7 +101,7 @@ class SmallIndex:
         self.store: ChunkStore | None = None
         try:
             generation = self.catalog.record("c").generation
-            self.store = EdgeStores().open(self.catalog.index_folder("c", generation))
+            self.store = EdgeStores(self.catalog).open("c", generation, identity)
         except UnknownCollection:
             pass
 
@@ -94,7 +109,8 @@ class SmallIndex:
         self, *sources: Source, on_progress: Callable[[IndexProgress], None] = lambda p: None
     ) -> IndexReport:
         self.models.embedded.clear()
-        indexer = Indexer(self.catalog, EdgeStores(), self.models, self.models, self.identity)
+        stores = EdgeStores(self.catalog)
+        indexer = Indexer(self.catalog, stores, self.models, self.models, self.identity)
         report = indexer.index(
             "c",
             [Opened(source) for source in sources],
@@ -137,7 +153,60 @@ class SmallIndex:
         self.store = store
 
 
+@dataclass
+class Listed:
+    """A source whose stamps are given, and which notes what is read of it."""
+
+    texts: dict[str, tuple[str, str]]
+    """Path to stamp and text."""
+    id: str = "list:a"
+    package: str = "a"
+
+    def __post_init__(self) -> None:
+        self.read: list[str] = []
+
+    def files(self, skipped: Skipped) -> Iterator[SourceFile]:
+        for path, (stamp, text) in self.texts.items():
+            yield SourceFile(path, len(text), partial(self._read, path, text), stamp=stamp)
+
+    def origin(self, digests: dict[str, str]) -> Origin:
+        self.digests = digests
+        return NOWHERE
+
+    def _read(self, path: str, text: str) -> bytes:
+        self.read.append(path)
+        return text.encode()
+
+
+STEPS = (
+    *((Ledger, name) for name in ("leave", "keep", "begin", "finish", "forget", "settle")),
+    *((EdgeStore, name) for name in ("upsert", "delete", "flush", "optimize")),
+    (Catalog, "commit"),
+)
+"""All that changes what lies on disk."""
+
+
+def kill_before_step(number: int) -> None:
+    """End this process like kill -9 does before the given one of its steps, counted from 0."""
+    counted = count()
+
+    def patch(owner: type, name: str) -> None:
+        step = getattr(owner, name)
+
+        def counting(*arguments: object, **options: object) -> object:
+            if next(counted) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(*arguments, **options)
+
+        setattr(owner, name, counting)
+
+    for owner, name in STEPS:
+        patch(owner, name)
+
+
 if __name__ == "__main__":
-    SmallIndex(Path(sys.argv[1])).update(
-        Folder(Path(sys.argv[2])), on_progress=lambda p: print(p.phase, flush=True)
-    )
+    data, given = sys.argv[1:3]
+    source: Source = Folder(Path(given)) if given != "-" else Listed(json.load(sys.stdin))
+    if len(sys.argv) > 3:
+        kill_before_step(int(sys.argv[3]))
+    SmallIndex(Path(data)).update(source, on_progress=lambda p: print(p.phase, flush=True))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from samples import write_files
-from small_index import SmallIndex
+from small_index import Listed, SmallIndex
 
-from backend.errors import InvalidSource
+from backend.errors import DataFolderUnusable, InvalidSource
 from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.folder import Folder
-from backend.ingestion.sources.origin import NOWHERE, Origin
+from backend.store.edge import RESERVE_BYTES
 from backend.types import IndexProgress
 
 TESTS = Path(__file__).parent
@@ -39,6 +43,15 @@ def text(name: str, *, version: int = 0, parts: int = 2) -> str:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where there is room: these tests write much, and none is about the disk."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2e9
+    with tempfile.TemporaryDirectory(dir=memory if roomy else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     files = {f"pkg/f{i}.py": text(f"f{i}") for i in range(12)}
     return aged(write_files(tmp_path / "project", files))
@@ -49,31 +62,6 @@ def aged(folder: Path) -> Path:
     for path in folder.rglob("*"):
         os.utime(path, (1_600_000_000, 1_600_000_000))
     return folder
-
-
-@dataclass
-class Listed:
-    """A source whose stamps are given, and which counts what is read of it."""
-
-    texts: dict[str, tuple[str, str]]
-    """Path to stamp and text."""
-    id: str = "list:a"
-    package: str = "a"
-
-    def __post_init__(self) -> None:
-        self.read: list[str] = []
-
-    def files(self, skipped: Skipped) -> Iterator[SourceFile]:
-        for path, (stamp, text) in self.texts.items():
-            yield SourceFile(path, len(text), partial(self._read, path, text), stamp=stamp)
-
-    def origin(self, digests: dict[str, str]) -> Origin:
-        self.digests = digests
-        return NOWHERE
-
-    def _read(self, path: str, text: str) -> bytes:
-        self.read.append(path)
-        return text.encode()
 
 
 @pytest.fixture
@@ -434,3 +422,115 @@ def check_whole_files(index: SmallIndex) -> None:
             assert end < start, f"{path} holds two versions"
         numbers = [line for *_, text in found for line in text.splitlines() if "number" in line]
         assert [f"number {i}'" in line for i, line in enumerate(numbers)] == [True] * len(numbers)
+
+
+def test_killed_before_any_step_of_an_update_a_run_goes_on_with_whatever_the_files_are_then(
+    tmp_path: Path, fresh: Callable[..., list[object]]
+) -> None:
+    """Be it what they were before that update, what they were for it, or something else."""
+    before = {f"f{i}.py": ("1", text(f"f{i}")) for i in range(5)}
+    during = {
+        "f0.py": before["f0.py"],
+        "f1.py": ("2", text("f1", version=1, parts=3)),
+        "f3.py": ("2", text("f3", parts=1)),
+        "f4.py": ("2", "\0"),
+        "new.py": ("1", text("new")),
+    }
+    after = {
+        "f0.py": ("3", text("f0", version=3)),
+        "f1.py": during["f1.py"],
+        "f2.py": before["f2.py"],
+        "f3.py": ("3", text("f3", version=1, parts=2)),
+    }
+    expected = {
+        name: fresh(Listed(texts))
+        for name, texts in {"before": before, "during": during, "after": after}.items()
+    }
+    start = tmp_path / "start"
+    made = SmallIndex(start)
+    made.update(Listed(before))
+    made.close()
+    states = []
+    for step in range(99):
+        killed = tmp_path / "killed"
+        shutil.copytree(start, killed)
+        over = not update_and_kill(killed, during, step)
+        for name, texts in {"before": before, "during": during, "after": after}.items():
+            again = tmp_path / "again"
+            shutil.copytree(killed, again)
+            reopened = SmallIndex(again)
+            states.append({chunk.path for chunk in reopened.chunks()})
+            reopened.update(Listed(texts))
+            assert reopened.contents() == expected[name], f"killed before step {step}, then {name}"
+            assert reopened.update(Listed(texts)).changed is False
+            reopened.close()
+            shutil.rmtree(again)
+        shutil.rmtree(killed)
+        if over:
+            break
+    assert step > 8, "every step was tried"
+    assert {*before} in states
+    assert {*during} - {"f4.py"} in states
+
+
+def update_and_kill(data: Path, texts: dict[str, tuple[str, str]], step: int) -> bool:
+    """Update in a process that dies before that step; returns whether it came to it."""
+    command = [sys.executable, "-m", "small_index", str(data), "-", str(step)]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+    done = subprocess.run(
+        command, env=environment, input=json.dumps(texts), text=True, capture_output=True
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+# A full disk
+
+
+def test_on_a_full_disk_an_update_is_refused_and_what_was_indexed_is_searched(
+    tmp_path: Path, folder: Path
+) -> None:
+    """On a real file system with little room, where the system allows one to be made."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=260m", "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        index = SmallIndex(place / "data")
+        index.update(Folder(folder))
+        before = index.contents()
+        filler = place / "filler"
+        with filler.open("wb") as file:
+            free = shutil.disk_usage(place).free - RESERVE_BYTES
+            file.write(bytes(max(free + 1_000_000, 0)))
+        (folder / "pkg/f1.py").write_text(text("f1", version=1))
+        with pytest.raises(DataFolderUnusable, match=r"full: \d+ MB are left.*Free at least"):
+            index.update(Folder(folder))
+        assert index.contents() == before
+        index.close()
+        index = SmallIndex(place / "data")
+        assert len(index.search("f1 number")) == 24, "also after a start on the full disk"
+        filler.unlink()
+        assert index.update(Folder(folder)).embedded == 2
+        index.close()
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_write_that_the_system_refuses_is_a_clear_error(tmp_path: Path, folder: Path) -> None:
+    """Files may not grow beyond a limit, as with a quota."""
+    command = [sys.executable, "-m", "small_index", str(tmp_path / "data"), str(folder)]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert done.returncode == 1, done.returncode
+    assert "DataFolderUnusable: " in done.stderr.splitlines()[-1]
+    whole = SmallIndex(tmp_path / "data")
+    assert whole.update(Folder(folder)).info.chunks == 24
+    whole.close()
