@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -196,8 +197,12 @@ def test_a_header_that_claims_a_name_of_a_gigabyte_is_not_believed(tmp_path: Pat
         file.write(member.tobuf(tarfile.GNU_FORMAT))
         file.truncate(1_000_010_240)
 
+    tracemalloc.start()
     with pytest.raises(InvalidSource, match="is damaged"):
         read(parse_source(f"tar:{tmp_path}/a.tar", downloads=tmp_path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000_000
 
 
 def test_headers_that_nest_without_end_are_damage(tmp_path: Path) -> None:
