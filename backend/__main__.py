@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from backend.catalog import Catalog
 from backend.config import load_settings
+from backend.data_folder import folder_owner
 from backend.errors import InvalidQuery, SearchError
 from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.plot import to_svg
@@ -30,7 +31,7 @@ from backend.types import (
     ScoredChunk,
     SearchResponse,
 )
-from backend.workspace import Workspace, folder_owner
+from backend.workspace import Workspace
 
 _PHASES = {
     "fetch": "Fetching packages",

@@ -11,8 +11,9 @@ from loguru import logger
 
 from backend.config import DEFAULT_COLLECTION
 from backend.errors import SearchError, StoreUnavailable
+from backend.loading import RETRY_S
 from backend.types import IndexProgress
-from backend.workspace import RETRY_S, Workspace
+from backend.workspace import Workspace
 
 Step = Literal["models", "index", "ready", "failed"]
 Build = Callable[[Callable[[IndexProgress], None]], object]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
 from loguru import logger
 
 from backend.bench import Bench
@@ -24,25 +19,19 @@ from backend.build import (
     DEFAULT_MANIFEST,
     LABELS,
     Models,
-    UnavailableEmbedder,
     build_indexer,
     build_pipeline,
     build_storage,
     configured_catalogue,
     configured_identity,
-    embedding_card,
-    load_models,
-    load_reranker,
-    load_scorer,
     remote_embedder,
     remote_scorer,
 )
 from backend.catalog import Record
 from backend.config import DEFAULT_COLLECTION, Settings, load_settings
+from backend.data_folder import DataFolder
 from backend.embedding.probe import check_space, take_probe
 from backend.errors import (
-    DataFolderBusy,
-    DataFolderUnusable,
     IndexDamaged,
     IndexingBusy,
     InvalidLabels,
@@ -66,6 +55,7 @@ from backend.ingestion.collection import (
 from backend.ingestion.sources.archive import is_archive
 from backend.ingestion.watching import changes
 from backend.links import Links
+from backend.loading import LoadedModels
 from backend.pipeline import SearchPipeline
 from backend.preview import preview
 from backend.providers.serving import Serving
@@ -89,8 +79,6 @@ from backend.types import (
 
 CLOSE_WAIT_S = 10.0
 """How long closing waits for a step of indexing: much longer than one takes, but for a fetch."""
-RETRY_S = 30.0
-"""Seconds until a search tries again to load a model that could not be had."""
 
 
 class Workspace:
@@ -113,13 +101,11 @@ class Workspace:
             settings = settings.model_copy(update={"data_dir": Path(data_dir).expanduser()})
         self.settings = settings
         self._catalog, self._storage = build_storage(settings)
-        self._lock = _lock_folder(settings.data_dir)
-        _sweep(settings.data_dir)
+        self._folder = DataFolder(settings.data_dir)
         self._stores: dict[str, tuple[ChunkStore, Record]] = {}
         self._links: dict[str, Links] = {}
-        self._models: Models | None = None
-        self._failed: tuple[float, Models] | None = None
         self._loading = threading.RLock()
+        self._models = LoadedModels(settings, self._loading)
         self._indexing: dict[str, int] = {}
         """Collection to the thread that indexes it."""
         self._indexed = threading.Condition(self._loading)
@@ -148,17 +134,13 @@ class Workspace:
             for store, _ in self._stores.values():
                 store.close()
             self._stores.clear()
-            if self._models is not None:
-                self._models.close()
-                self._models = None
-            self._close_failed()
+            self._models.close()
             self._catalog.close()
-            _owner_file(self.settings.data_dir).unlink(missing_ok=True)
-            self._lock.release()
+            self._folder.release()
 
     def announce(self, url: str) -> None:
         """Leave word for other processes where this one can be reached."""
-        _owner_file(self.settings.data_dir).write_text(json.dumps({"pid": os.getpid(), "url": url}))
+        self._folder.announce(url)
 
     def load(self) -> Models:
         """Load the models now rather than with the first query.
@@ -168,10 +150,7 @@ class Workspace:
         """
         with self._loading:
             self._check_open()
-            if self._models is None:
-                self._models = load_models(self.settings)
-                self._close_failed()
-            return self._models
+            return self._models.load()
 
     def index(
         self,
@@ -293,15 +272,7 @@ class Workspace:
             raise InvalidSource(
                 "That is not an archive by its name.", fix="Choose a .zip, .tar or .tar.gz file."
             )
-        target = self.settings.data_dir / "uploads" / name
-        try:
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target.with_name(f"{name}.part"))
-            os.replace(target.with_name(f"{name}.part"), target)
-        except OSError as exc:
-            raise DataFolderUnusable(
-                f"{target} cannot be written: {exc.strerror}.", fix="Make room in the data folder."
-            ) from exc
+        target = self._folder.keep(path, name)
         return f"{'zip' if name.endswith(('.zip', '.whl')) else 'tar'}:{target}"
 
     def search(
@@ -389,7 +360,7 @@ class Workspace:
             ProviderError: A provider cannot be reached or refuses.
         """
         identity = self._open(collection)[1]
-        models = replace(self._load_what_can_be(), agreed={})
+        models = replace(self._models.load_what_can_be(), agreed={})
         if embedder is not None:
             card = configured_catalogue(self.settings).card(identity.model, kind="embedding")
             models = replace(models, embedder=remote_embedder(card, embedder, self.settings))
@@ -466,7 +437,7 @@ class Workspace:
                 judged,
                 collection=collection,
                 identity=identity,
-                scratch=_evaluations(self.settings.data_dir),
+                scratch=self._folder.evaluations,
                 quantization=quantization,
                 seed=seed,
                 on_progress=on_progress,
@@ -480,7 +451,7 @@ class Workspace:
             message = f"Indexing {progress.chunks:,} of {progress.chunks_total:,} documents"
             on_progress(EvaluationProgress(done=0, total=0, message=message))
 
-        with unpacked(corpus, _evaluations(self.settings.data_dir)) as path:
+        with unpacked(corpus, self._folder.evaluations) as path:
             source = f"jsonl:{quote(path.resolve().as_posix())}?path=_id&symbol=title"
             self.index(
                 source,
@@ -606,8 +577,8 @@ class Workspace:
             with self._loading:
                 del self._indexing[name]
                 self._indexed.notify_all()
-                if self._models is not None and not self._indexing:
-                    self._models.embedder.release()
+                if not self._indexing:
+                    self._models.release_documents()
 
     def _publish(self, name: str, record: Record, store: ChunkStore) -> None:
         """Search this index from now on. The one before is released with its last search."""
@@ -617,7 +588,7 @@ class Workspace:
             self._links[name] = Links(record.info.sources)
 
     def _check_open(self) -> None:
-        if not self._lock.is_locked:
+        if not self._folder.held:
             raise WorkspaceClosed("The workspace is closed.", fix="Open another one.")
 
     def _current(self, name: str) -> ChunkStore | None:
@@ -635,12 +606,11 @@ class Workspace:
             on_progress(IndexProgress(phase="fetch", message=", ".join(waiting)))
 
         on_progress(IndexProgress(phase="fetch", message=", ".join(waiting)))
-        downloads = self.settings.data_dir / "downloads"
-        return open_sources(specs, downloads=downloads, on_fetched=fetched)
+        return open_sources(specs, downloads=self._folder.downloads, on_fetched=fetched)
 
     def _pipeline(self, collection: str, models: Models | None) -> SearchPipeline:
         store, identity = self._open(collection)
-        models = models or self._load_what_can_be()
+        models = models or self._models.load_what_can_be()
         if models.agreed.get(collection) is not identity:
             self._check_space(collection, identity, models)
         return build_pipeline(models, store, identity, links=self._links[collection])
@@ -667,28 +637,6 @@ class Workspace:
             return  # Nothing is compared with these vectors now.
         check_space(collection, identity, replace(configured, probe=probe))
         models.agreed[collection] = identity
-
-    def _load_what_can_be(self) -> Models:
-        """The models; without the embedding model, if that cannot be had now."""
-        with self._loading:
-            if self._failed is None or time.monotonic() > self._failed[0] + RETRY_S:
-                try:
-                    return self.load()
-                except ModelUnavailable as exc:
-                    stand_in = UnavailableEmbedder(embedding_card(self.settings), exc)
-                    if self._failed is not None:
-                        models = replace(self._failed[1], embedder=stand_in)
-                    else:
-                        reranker = load_reranker(self.settings)
-                        scorer = load_scorer(self.settings, reranker)
-                        models = Models(embedder=stand_in, reranker=reranker, scorer=scorer)
-                    self._failed = (time.monotonic(), models)
-            return self._models or self._failed[1]
-
-    def _close_failed(self) -> None:
-        if self._failed is not None:
-            self._failed[1].close()
-            self._failed = None
 
     def _open(self, collection: str) -> tuple[ChunkStore, IndexIdentity]:
         with self._loading:
@@ -728,58 +676,3 @@ def _manifest(
             description=description or manifest.description,
         )
     return Manifest(name=collection or "", description=description, sources=tuple(specs))
-
-
-def folder_owner(data_dir: Path) -> dict[str, object] | None:
-    """Process id and address of the app that holds a data folder, if one does and said so."""
-    if not _owner_file(data_dir).exists():
-        return None
-    try:
-        with FileLock(data_dir / "lock", blocking=False):
-            return None  # Whoever left word is gone.
-    except Timeout:
-        pass
-    except OSError:
-        return None
-    try:
-        owner = json.loads(_owner_file(data_dir).read_text())
-    except (OSError, ValueError):
-        return None
-    return owner if isinstance(owner, dict) else None
-
-
-def _sweep(data_dir: Path) -> None:
-    """Remove what a process that was killed left half made; nobody else is here to need it."""
-    for leftover in (*data_dir.glob("downloads/tmp*"), _evaluations(data_dir)):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _evaluations(data_dir: Path) -> Path:
-    """Indexes that live only while an evaluation measures them."""
-    return data_dir / "evaluations"
-
-
-def _owner_file(data_dir: Path) -> Path:
-    return data_dir / "owner.json"
-
-
-def _lock_folder(data_dir: Path) -> FileLock:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Whichever thread closes the workspace releases the lock, not only the one that took it.
-        lock = FileLock(data_dir / "lock", blocking=False, thread_local=False)
-        lock.acquire()
-        _owner_file(data_dir).unlink(missing_ok=True)
-    except Timeout as exc:
-        owner = folder_owner(data_dir) or {}
-        where = f" by the app at {owner['url']} (process {owner['pid']})" if "url" in owner else ""
-        raise DataFolderBusy(
-            f"The data folder {data_dir} is in use{where or ' by another process'}.",
-            fix="Search there, stop it first, or set RANKSCOPE_DATA_DIR to another folder.",
-        ) from exc
-    except OSError as exc:
-        raise DataFolderUnusable(
-            f"The data folder {data_dir} cannot be written: {exc.strerror}.",
-            fix="Correct its permissions, or set RANKSCOPE_DATA_DIR to another folder.",
-        ) from exc
-    return lock

@@ -13,7 +13,7 @@ BACKEND = sorted((ROOT / "backend").rglob("*.py"))
 STAGES = ("embedding", "ingestion", "store", "ranking", "reranking")
 LEVELS = [
     {"types", "errors"},
-    {"timing", "globs", "links", "wheels", "sdist", "providers"},
+    {"timing", "globs", "links", "wheels", "sdist", "providers", "data_folder"},
     {"inference"},
     {"models"},
     {"config"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"reading"},
     {"preview", "indexer", "evaluation"},
     {"build"},
-    {"bench"},
+    {"bench", "loading"},
     {"workspace", "shelf"},
     {"preparation", "background", ""},
     {"models_command"},
