@@ -81,6 +81,27 @@ def test_search_prints_json_that_holds_the_whole_answer(data_dir: Path) -> None:
     assert answer["index"]["model"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def test_search_keeps_to_path_patterns_and_to_a_floor(data_dir: Path) -> None:
+    asked = ("search", "retry a batch", "--collection", "shop")
+    kept = run(data_dir, *asked, "--path", "shop/*.py", "--path", "!**/retry.py", "--json")
+    floored = run(data_dir, *asked[:1], "how to bake bread", *asked[2:], "--min-confidence", "high")
+
+    assert [hit["chunk"]["path"] for hit in json.loads(kept.stdout)["hits"]] == ["shop/cart.py"]
+    assert floored.returncode == 0
+    assert "shop/" not in floored.stdout
+    assert "No good match" in floored.stdout
+
+
+def test_related_shows_chunks_like_the_one_at_a_place(data_dir: Path) -> None:
+    plain = run(data_dir, "related", "retry.py:1", "--collection", "shop")
+    answer = json.loads(
+        run(data_dir, "related", "retry.py:1", "--collection", "shop", "--json").stdout
+    )
+
+    assert "shop/cart.py:1-2" in plain.stdout
+    assert [hit["chunk"]["path"] for hit in answer["hits"]] == ["shop/cart.py"]
+
+
 def test_a_search_imports_nothing_heavy(data_dir: Path) -> None:
     """Torch and its friends are installed here, as the oracle: a search must not load them."""
     done = run(data_dir, code=LEAN)
@@ -156,6 +177,13 @@ REFUSED: dict[str, tuple[list[str | bytes], str]] = {
         ["evaluate", "--collection", "shop", "--queries", "/no/such"],
         "There are no labels at '/no/such'",
     ),
+    "bad pattern": (["search", "x", "--collection", "shop", "--path", "a["], "a["),
+    "unknown confidence": (
+        ["search", "x", "--collection", "shop", "--min-confidence", "sure"],
+        "low, medium, high",
+    ),
+    "place without a line": (["related", "retry.py", "--collection", "shop"], "path:line"),
+    "place of nothing": (["related", "no.py:1", "--collection", "shop"], "no.py"),
     "malformed package": (["index", "pypi:shop"], "Name a pinned release"),
 }
 
