@@ -133,7 +133,8 @@ def mine_pool(
         positive = passages[number]
         fused = texts[pool] @ questions[number] + BM25_WEIGHT * bm25.scores(query)
         order = [int(i) for i in top(fused, 100)]
-        rank = order.index(place) + 1 if place in order else 0
+        if place not in order:
+            continue  # Nothing in the query leads to the answer: it was cut too short, or is noise.
         best = fused[order[:SPREAD_OVER]]
         mean, spread = float(best.mean()), max(float(best.std()), 1e-6)
         negatives: list[int] = []
@@ -154,7 +155,7 @@ def mine_pool(
                 query=query,
                 kind=kind,
                 positive=number,
-                rank=rank,
+                rank=order.index(place) + 1,
                 negatives=negatives,
                 priors=[round(prior, 3) for prior in priors],
             )

@@ -1,9 +1,9 @@
-"""Train a reranker: one answer against several hard negatives, as the blend will use it.
+"""Train a reranker: one answer against several hard negatives.
 
 `python -m training.train --mined <folder> --init <model folder> --out <folder> --minutes 50`
 
-With `--prior` the loss sees what the product orders by: the logit plus the first stage's score. The
-model then spends its steps on what the first stage gets wrong.
+With `--prior` the loss sees what the product orders by, the logit plus the first stage's score, so
+that the model spends its steps on what the first stage gets wrong; see the README before using it.
 
 With `--teacher` the same loop distils: see `training.distill`, which only sets other defaults.
 """
