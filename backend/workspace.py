@@ -177,6 +177,8 @@ class Workspace:
             IndexingBusy: The collection is being indexed already.
             ModelUnavailable: The embedding model cannot be had.
         """
+        if collection is not None:
+            self._catalog.check_name(collection)
         manifest = _manifest(source, collection, description)
         if manifest.name:
             return self._index(manifest, on_progress)

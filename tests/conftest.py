@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shutil
@@ -90,6 +91,7 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
         preparation = Preparation(workspace, build=make(workspace))
         background = Background(workspace)
         page, url = app.serve(workspace, preparation, background)
+        _collect_gradios_loops()
         served.append((page, preparation, background))
         preparation.start()
         return App(url=url, workspace=workspace, preparation=preparation)
@@ -100,10 +102,14 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
         background.stop(timeout_s=10)
         page.close(verbose=False)
     served.clear()
+    _collect_gradios_loops()
+
+
+def _collect_gradios_loops() -> None:
+    """Gradio makes event loops that it never closes; collected later, some test would be blamed."""
+    asyncio.set_event_loop(None)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # Gradio's server leaves sockets and a loop to the collector.
+        warnings.simplefilter("ignore")
         gc.collect()
 
 

@@ -312,16 +312,16 @@ def test_slash_leads_to_the_query_and_examples_are_asked(
 def test_nothing_overflows_sideways(app: App, visit: Callable[..., Page], width: int) -> None:
     page = visit(f"{app.url}?q={QUERY}", viewport={"width": width, "height": 844})
     answered(page)
-    for name in ("Search", "Collections", "Models", "Agents"):
+    shown = {
+        "Search": ".rs-hits",
+        "Collections": ".rs-collections",
+        "Models": ".rs-models",
+        "Evaluate": "#evaluate-go",
+        "Agents": ".rs-agents",
+    }
+    for name, part in shown.items():
         page.get_by_role("tab", name=name).click()
-        page.locator(
-            {
-                "Search": ".rs-hits",
-                "Collections": ".rs-collections",
-                "Models": ".rs-models",
-                "Agents": ".rs-agents",
-            }[name]
-        ).wait_for()
+        page.locator(part).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
