@@ -1,4 +1,4 @@
-"""The command line: `python -m backend index | search | related | evaluate | models | status`."""
+"""The command line: `python -m backend COMMAND`, see `_parser`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.add(sys.stderr, level=max(settings.log_level, "WARNING", key=_severity))
         commands = {
             "index": _index,
+            "export": _export,
             "search": _search,
             "related": _related,
             "evaluate": _evaluate,
@@ -126,6 +127,20 @@ def _preview(arguments: argparse.Namespace) -> None:
         paths = found.examples[reason]
         more = ", …" if count > len(paths) else ""
         print(f"  {count:,} skipped: {reason} ({', '.join(paths)}{more})")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
+        count = workspace.export(
+            arguments.out,
+            arguments.source or None,
+            collection=arguments.collection,
+            on_progress=bar.show,
+        )
+    if arguments.json:
+        print(json.dumps({"chunks": count, "file": str(arguments.out)}))
+    else:
+        print(f"{arguments.out}: {count:,} chunks. Next: python scripts/embed_corpus.py")
 
 
 def _duration(seconds: float) -> str:
@@ -343,7 +358,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         nargs="*",
         help="folder, archive or manifest.toml; git:URL@revision, zip:, tar:, pypi:name==version,"
-        " npm:name@version, installed:name, jsonl:file?text=field",
+        " npm:name@version, installed:name, jsonl:file?text=field, vectors:folder",
     )
     index.add_argument(
         "--preview", action="store_true", help="show what would be indexed, and how long it takes"
@@ -353,6 +368,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     index.add_argument("--collection", help="its name; the source's own if left out")
     index.add_argument("--description", default="", help="a sentence that helps to choose it")
+    export = commands.add_parser(
+        "export", help="write down what would be embedded, for scripts/embed_corpus.py on a GPU"
+    )
+    export.add_argument("source", nargs="*", help="as for index")
+    export.add_argument("--collection", help="the sources of this one, if no other is named")
+    export.add_argument("--out", type=Path, required=True, help="the JSONL file to write")
     search = commands.add_parser("search", help="search a collection")
     search.add_argument("query")
     search.add_argument("--collection", help="the default collection if left out")
@@ -392,7 +413,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=_seed, default=0, help="of the bootstrap intervals")
     models = add_models(commands)
     status = commands.add_parser("status", help="show the data folder's collections")
-    for command in (index, search, related, evaluate, models, status):
+    for command in (index, export, search, related, evaluate, models, status):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

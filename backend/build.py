@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -62,6 +62,7 @@ from backend.types import (
     QuantizationMode,
     ScoredChunk,
     SparseVector,
+    VectorSpace,
 )
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -436,14 +437,42 @@ def configured_identity(
     )
 
 
-def build_indexer(settings: Settings, models: Models, catalog: Catalog, stores: Stores) -> Indexer:
-    """The INDEX flow."""
+def build_indexer(
+    settings: Settings,
+    models: Models,
+    catalog: Catalog,
+    stores: Stores,
+    *,
+    arriving: VectorSpace | None = None,
+) -> Indexer:
+    """The INDEX flow.
+
+    Args:
+        settings, models, catalog, stores: What it is made of.
+        arriving: Set when all chunks arrive with their vectors: an embedder that cannot be had is
+            not needed then, and the index is as good as made by the one that embedded them.
+
+    Raises:
+        ModelUnavailable: The embedding model cannot answer now.
+    """
+    identity = configured_identity(settings, models.embedder)
+    try:
+        identity = replace(identity, probe=take_probe(models.embedder))
+    except ModelUnavailable:
+        if arriving is None:
+            raise
+        identity = replace(
+            identity,
+            revision=arriving.revision,
+            document_precision=arriving.precision,
+            probe=arriving.probe,
+        )
     return Indexer(
         catalog=catalog,
         stores=stores,
         embedder=models.embedder,
         tokenizer=models.reranker,
-        identity=configured_identity(settings, models.embedder, probe=take_probe(models.embedder)),
+        identity=identity,
     )
 
 

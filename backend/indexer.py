@@ -21,15 +21,15 @@ from loguru import logger
 
 from backend.catalog import Catalog, Record
 from backend.embedding.bm25 import document_vector
-from backend.embedding.probe import same_vectors
+from backend.embedding.probe import check_arriving, same_vectors
 from backend.errors import InvalidSource, SearchError
 from backend.ingestion.collection import Opened
 from backend.ingestion.sources.origin import Origin
+from backend.ingestion.sources.vectors import Vectors
 from backend.ledger import Change, FileRecord, Ledger, passage_digest
 from backend.reading import OnProgress, Reading, read
 from backend.store.protocol import ChunkStore
 from backend.types import (
-    Chunk,
     CollectionInfo,
     FloatArray,
     IndexIdentity,
@@ -123,10 +123,14 @@ class Indexer:
 
         Raises:
             InvalidSource: The name is not one, or the sources hold no searchable text.
+            IdentityMismatch: Chunks arrive with vectors that the configured model would not give.
             DataFolderUnusable: The data folder cannot be written, or its disk is full.
         """
         started = time.monotonic()
         self.catalog.check_name(name)
+        for one in sources:
+            if isinstance(one.source, Vectors):
+                check_arriving(one.source.id, one.source.space, self.identity)
         record = self.catalog.record(name) if current is not None else None
         with ExitStack() as opened, ExitStack() as unpublished:
             target = self._in_place(name, record, current, opened)
@@ -308,7 +312,7 @@ class _Writing:
         """Put some whole files into the index in one step."""
         ledger, store = self.target.ledger, self.target.store
         chunks = [chunk for change in changes for chunk in change.chunks]
-        dense = self._vectors(chunks)
+        dense = self._vectors(changes)
         leaving = [file.id for change in changes for file in self._leaving.pop(change.path, ())]
         known = [id for file in leaving for id in ledger.chunk_ids(file)]
         known += [id for file in ledger.begin(changes) for id in ledger.chunk_ids(file)]
@@ -322,10 +326,16 @@ class _Writing:
         self.done += len(chunks)
         self._tell(changes[-1].path)
 
-    def _vectors(self, chunks: Sequence[Chunk]) -> FloatArray:
-        """Known vectors where there are any; the others are embedded."""
+    def _vectors(self, changes: Sequence[Change]) -> FloatArray:
+        """Vectors that arrive or are known where there are any; the others are embedded."""
+        chunks = [chunk for change in changes for chunk in change.chunks]
         passages = [passage_digest(chunk.passage) for chunk in chunks]
-        vectors: dict[bytes, FloatArray] = {}
+        vectors: dict[bytes, FloatArray] = {
+            passage_digest(chunk.passage): vector
+            for change in changes
+            if change.vectors is not None
+            for chunk, vector in zip(change.chunks, change.vectors, strict=True)
+        }
         for generation in (self.target, *self.others):
             missing = [passage for passage in passages if passage not in vectors]
             vectors |= generation.vectors(missing)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from uuid import UUID
@@ -65,6 +65,8 @@ class Change:
     digest: str
     state: str
     chunks: Sequence[Chunk]
+    vectors: FloatArray | None = field(default=None, compare=False, repr=False)
+    """Those of the chunks, where they arrived with them: unit norm, shape (chunks, dimension)."""
 
 
 class Ledger:

@@ -41,8 +41,9 @@ def preview(
     summaries: list[SourceSummary] = []
     sample = _Sample()
     seen: set[str] = set()
+    chunks_total = 0
     for opened in sources:
-        source, files, before = opened.source, {}, sample.offered
+        source, files, before = opened.source, {}, chunks_total
         for file in text_files(source.files(skipped), skipped):
             if file.digest in seen:
                 skipped.add("identical to another file", file.path)
@@ -51,16 +52,18 @@ def preview(
             files[file.path] = file.digest
             chunks = chunks_of(file, source=source.id, package=source.package)
             languages.update({chunk.language for chunk in chunks})
-            for chunk in chunks:
-                sample.offer(chunk.passage)
-            progress = IndexProgress(phase="read", files=len(seen), chunks_total=sample.offered)
+            chunks_total += len(chunks)
+            if file.vectors is None:
+                for chunk in chunks:
+                    sample.offer(chunk.passage)
+            progress = IndexProgress(phase="read", files=len(seen), chunks_total=chunks_total)
             on_progress(progress)
         origin = source.origin(files)
         summaries.append(
             SourceSummary(
                 source=source.id,
                 files=len(files),
-                chunks=sample.offered - before,
+                chunks=chunks_total - before,
                 note=" ".join(note for note in (opened.note, origin.note) if note),
                 revision=origin.revision,
             )
@@ -70,7 +73,7 @@ def preview(
         collection=collection,
         sources=tuple(summaries),
         files=sum(summary.files for summary in summaries),
-        chunks=sample.offered,
+        chunks=chunks_total,
         languages=dict(languages.most_common()),
         skipped=dict(skipped.most_common()),
         examples={reason: tuple(paths) for reason, paths in skipped.examples.items()},

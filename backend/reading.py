@@ -161,6 +161,7 @@ class _Comparison:
                 digest=digest,
                 state=state,
                 chunks=chunks,
+                vectors=text.vectors if text is not None and chunks else None,
             )
         )
 

@@ -327,6 +327,21 @@ class IndexIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VectorSpace:
+    """Whose the vectors are that arrive with chunks; fields as in `IndexIdentity`."""
+
+    model: str
+    revision: str
+    dimension: int
+    pooling: str
+    query_prefix: str
+    document_prefix: str
+    precision: str
+    """What they were computed in."""
+    probe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexProgress:
     """Where an indexing run stands; the same numbers for page, CLI and API."""
 
@@ -402,7 +417,8 @@ class IndexReport:
     embedded: int
     """Chunks embedded in this run."""
     reused: int
-    """Chunks whose vectors were taken from the index before, or from an interrupted run."""
+    """Chunks whose vectors were taken from the index before or from an interrupted run, or that
+    arrived with them."""
     seconds: float
     changed: bool
     """False when nothing had changed and the index was left as it was."""

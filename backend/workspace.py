@@ -45,6 +45,7 @@ from backend.evaluation.experiment import EvaluationProgress, evaluate
 from backend.evaluation.experiment import OnProgress as OnEvaluation
 from backend.evaluation.labels import read_labels, unpacked
 from backend.evaluation.report import Evaluation
+from backend.export import export_chunks
 from backend.ingestion.collection import (
     Manifest,
     Opened,
@@ -53,6 +54,7 @@ from backend.ingestion.collection import (
     open_sources,
 )
 from backend.ingestion.sources.archive import is_archive
+from backend.ingestion.sources.vectors import Vectors
 from backend.ingestion.watching import changes
 from backend.links import Links
 from backend.loading import LoadedModels
@@ -254,6 +256,39 @@ class Workspace:
         return preview(
             sources, collection=name, embedder=self.load().embedder, on_progress=on_progress
         )
+
+    def export(
+        self,
+        path: str | Path,
+        source: str | Path | Sequence[str | Path] | None = None,
+        *,
+        collection: str | None = None,
+        on_progress: OnProgress = lambda progress: None,
+    ) -> int:
+        """Write down the chunks that `index` would embed, for `scripts/embed_corpus.py`.
+
+        Args:
+            path: The file to write, a line of JSON for each chunk.
+            source: As `index` takes it; None takes the sources of the collection.
+            collection: One that was indexed before; None is the default collection.
+            on_progress: Called with every file that is read.
+
+        Returns:
+            The number of chunks.
+
+        Raises:
+            InvalidSource: The source does not exist or holds no searchable text.
+            SourceUnavailable: A package or repository cannot be fetched.
+            UnknownCollection: The collection has not been indexed.
+            SearchError: The file cannot be written.
+        """
+        if source is None and collection is not None:
+            made_of = self._catalog.record(collection).info.sources
+            source = [summary.source for summary in made_of]
+        sources = self._open_sources(_manifest(source, None, "").sources, on_progress)
+        path = Path(path).expanduser().absolute()
+        catalogue = configured_catalogue(self.settings)
+        return export_chunks(sources, path, catalogue=catalogue, on_progress=on_progress)
 
     def keep_archive(self, path: Path, name: str) -> str:
         """Keep an archive that was uploaded, so that its collection can be updated from it.
@@ -559,7 +594,12 @@ class Workspace:
         try:
             if sources is None:
                 sources = self._open_sources(manifest.sources, tell)
-            indexer = build_indexer(self.settings, self.load(), self._catalog, self._storage)
+            spaces = [one.source.space for one in sources if isinstance(one.source, Vectors)]
+            arriving = spaces[0] if len(spaces) == len(sources) else None
+            models = self.load() if arriving is None else self._models.load_what_can_be()
+            indexer = build_indexer(
+                self.settings, models, self._catalog, self._storage, arriving=arriving
+            )
             report = indexer.index(
                 name,
                 sources,

@@ -20,7 +20,7 @@ LEVELS = [
     {*STAGES, "query"},
     {"catalog", "server_catalog", "ledger", "pipeline"},
     {"reading"},
-    {"preview", "indexer", "evaluation"},
+    {"preview", "export", "indexer", "evaluation"},
     {"build"},
     {"bench", "loading"},
     {"workspace", "shelf"},

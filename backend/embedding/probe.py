@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from backend.errors import IdentityMismatch
-from backend.types import FloatArray, IndexIdentity
+from backend.types import FloatArray, IndexIdentity, VectorSpace
 
 PROBE = "def retry(call, attempts=3): repeat a failed call, waiting longer each time"
 """Code and prose, so that a model changed in either half answers differently. Never change it:
@@ -120,6 +120,43 @@ def check_space(
         )
 
 
+def check_arriving(source: str, arriving: VectorSpace, configured: IndexIdentity) -> None:
+    """Vectors that were computed elsewhere must be those that the configured model would give.
+
+    Their precision may be another. A revision only counts where there are no probes to compare.
+
+    Raises:
+        IdentityMismatch: They are of another model, dimension, pooling, prefix or release, or the
+            model of that name gave other vectors there than it gives here.
+    """
+    again = "run scripts/embed_corpus.py again"
+    for name in ("model", "dimension", "pooling", "query_prefix", "document_prefix"):
+        theirs, ours = getattr(arriving, name), getattr(configured, name)
+        if theirs != ours:
+            other = f"set RANKSCOPE_EMBEDDER={theirs}, or {again} with --model {ours}."
+            same = f"export the chunks and {again}, or correct the entry in RANKSCOPE_MODELS_FILE."
+            fix = other if name == "model" else same
+            raise IdentityMismatch(
+                f"The vectors of {source} were made with {name} {theirs!r}, not {ours!r}.",
+                fix=fix[0].upper() + fix[1:],
+            )
+    if not agree(arriving.probe, configured.probe):
+        raise IdentityMismatch(
+            f"{arriving.model} gave other vectors where {source} was embedded than it gives here:"
+            " its weights or their prefixes differ.",
+            fix=f"Prepare {arriving.revision or 'those weights'} here, or {again} with"
+            f" --revision {configured.revision or 'REVISION'}.",
+        )
+    if not (arriving.probe and configured.probe) and not _released_together(
+        arriving.revision, configured.revision
+    ):
+        raise IdentityMismatch(
+            f"{source} was embedded with {arriving.model} at {arriving.revision!r}, not"
+            f" {configured.revision!r}, and there are no probes to compare.",
+            fix=f"R{again[1:]} with --revision {configured.revision}.",
+        )
+
+
 def _way_out(model: str, again: str, matching: Sequence[str]) -> str:
     ways = [f"set RANKSCOPE_EMBEDDER={model}"]
     if matching:
@@ -129,7 +166,11 @@ def _way_out(model: str, again: str, matching: Sequence[str]) -> str:
 
 
 def _same_release(one: IndexIdentity, other: IndexIdentity) -> bool:
-    return one.revision == other.revision or not (one.revision and other.revision)
+    return _released_together(one.revision, other.revision)
+
+
+def _released_together(one: str, other: str) -> bool:
+    return one == other or not (one and other)
 
 
 def _unpack(probe: str) -> tuple[str, FloatArray] | None:

@@ -115,6 +115,8 @@ def chunks_of(file: TextFile, *, source: str, package: str) -> list[Chunk]:
             kind=document.kind,
             text=document.text,
             package=package,
+            defines=document.defines,
+            plain=document.plain,
         )
         for document in file.documents
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from backend.errors import InvalidSource, SourceUnavailable
 from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.packages import Installed
-from backend.ingestion.sources.parse import anchored, parse_source, split_spec, with_options
+from backend.ingestion.sources.parse import (
+    anchored,
+    expanded,
+    parse_source,
+    split_spec,
+    with_options,
+)
 from backend.ingestion.sources.repository import fetched_before
 from backend.ingestion.sources.source import Source
 from backend.wheels import parse_requirement
@@ -129,12 +136,13 @@ def open_sources(
         SourceUnavailable: None of them could be had.
     """
 
-    def open_one(spec: str) -> Opened | SourceUnavailable:
+    def open_one(spec: str) -> list[Opened] | SourceUnavailable:
         try:
-            return Opened(parse_source(spec, downloads=downloads))
+            return [Opened(parse_source(one, downloads=downloads)) for one in expanded(spec)]
         except SourceUnavailable as exc:
             logger.warning("{why}", why=exc)
-            return _instead(spec, exc, downloads) or exc
+            instead = _instead(spec, exc, downloads)
+            return [instead] if instead else exc
         finally:
             on_fetched(spec)
 
@@ -144,11 +152,11 @@ def open_sources(
     if len(errors) == len(specs):
         raise errors[0]
     opened = [
-        Opened(Missing(spec), result.message) if isinstance(result, SourceUnavailable) else result
+        [Opened(Missing(spec), result.message)] if isinstance(result, SourceUnavailable) else result
         for spec, result in zip(specs, results, strict=True)
     ]
     named: dict[str, Opened] = {}
-    for one in opened:
+    for one in chain.from_iterable(opened):
         named.setdefault(one.source.id, one)
     return list(named.values())
 

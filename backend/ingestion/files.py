@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 
 from backend.ingestion.skipping import skip_read, skip_unread
-from backend.types import Kind
+from backend.types import FloatArray, Kind
 
 SKIPPED_FOLDERS = frozenset(
     {
@@ -45,6 +45,9 @@ class Document:
     language: str
     symbol: str
     kind: Kind
+    defines: str = ""
+    plain: str | None = None
+    """As in `Chunk`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class SourceFile:
     stamp: str = ""
     """Differs whenever the content may: a file with the stamp that it had before is not read again.
     Empty where nothing tells but the content."""
+    vectors: FloatArray | None = field(default=None, compare=False, repr=False)
+    """Those of n documents, where they arrive as well: unit norm, shape (n, dimension)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class TextFile:
     """What `content_digest` says of its bytes."""
     documents: tuple[Document, ...] = ()
     """Pieces that become the file's chunks in place of what `text` would be cut into."""
+    vectors: FloatArray | None = field(default=None, compare=False, repr=False)
+    """As in `SourceFile`."""
 
 
 def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFile]:
@@ -89,7 +96,7 @@ def text_files(files: Iterable[SourceFile], skipped: Skipped) -> Iterator[TextFi
             continue
         digest = content_digest(data)
         if file.documents:
-            yield TextFile(file.path, "", digest, file.documents)
+            yield TextFile(file.path, "", digest, file.documents, file.vectors)
             continue
         text = decode(data)
         reason = "binary" if text is None else skip_read(file.path, text)

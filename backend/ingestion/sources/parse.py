@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from backend.errors import InvalidSource
 from backend.ingestion.sources.archive import Archive, is_archive, package_name
@@ -15,6 +15,7 @@ from backend.ingestion.sources.folder import Folder, existing
 from backend.ingestion.sources.packages import Installed, npm, pypi
 from backend.ingestion.sources.repository import fetch
 from backend.ingestion.sources.source import Source, readable
+from backend.ingestion.sources.vectors import Vectors, each_source
 
 _SCHEME = re.compile(r"([a-z]{3,}):(.*)", re.DOTALL)
 
@@ -51,6 +52,21 @@ def parse_source(spec: str, *, downloads: Path) -> Source:
             f"The source {_shown(spec)!r} cannot be read: {exc}.",
             fix=f"Name {scheme.example}.",
         ) from exc
+
+
+def expanded(spec: str) -> list[str]:
+    """What is opened for a spec: itself, or all sources that a folder of vectors holds.
+
+    Raises:
+        InvalidSource: It is no such folder.
+    """
+    name, rest = split_spec(spec)
+    if name != "vectors" or "?" in rest:
+        return [spec]
+    names = each_source(existing(Path(rest), "folder"))
+    if names == ("",):
+        return [spec]
+    return [with_options(f"{name}:{quote(rest)}", {"source": source}) for source in names]
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -112,6 +128,13 @@ def _documents(rest: str, downloads: Path) -> Documents:
     return Documents(_file(path, "file"), options)
 
 
+def _vectors(rest: str, downloads: Path) -> Vectors:
+    path, options = split_options(rest)
+    if set(options) - {"source"}:
+        raise ValueError("its only option is source")
+    return Vectors(existing(path, "folder"), options.get("source", ""))
+
+
 def _folder(rest: str, downloads: Path) -> Folder:
     if not rest.strip():
         raise InvalidSource("No folder was named.", fix="Name one; `.` is the current folder.")
@@ -144,5 +167,8 @@ SCHEMES: Mapping[str, _Scheme] = {
     ),
     "jsonl": _Scheme(
         _documents, "a file and its fields, such as jsonl:a.jsonl?text=body", local=True
+    ),
+    "vectors": _Scheme(
+        _vectors, "what scripts/embed_corpus.py wrote, such as vectors:folder", local=True
     ),
 }
