@@ -358,7 +358,8 @@ def test_an_answer_without_the_embedding_model_says_so(
     gone = UnavailableEmbedder(
         models.embedder.card, ModelUnavailable("The <weights> are gone.", fix="Bring them back.")
     )
-    monkeypatch.setattr(app.workspace, "_models", replace(models, embedder=gone))
+    stand_in = replace(models, embedder=gone)
+    monkeypatch.setattr("backend.loading.LoadedModels.load_what_can_be", lambda self: stand_in)
     page = visit(f"{app.url}?q=failed+batch")
 
     note = page.locator(".rs-verdict .degraded")
