@@ -23,6 +23,8 @@ from backend.workspace import Workspace
 
 CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
 TIMEOUT_MS = 15_000
+PAGE_LEFT = "AbortError: signal is aborted"
+"""What Gradio's client logs of its event stream when a page is left."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on(
             "console",
             lambda said: (
-                complaints.append(f"console {said.text}") if said.type == "error" else None
+                complaints.append(f"console {said.text}")
+                if said.type == "error" and not said.text.startswith(PAGE_LEFT)
+                else None
             ),
         )
         page.goto(url)
