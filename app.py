@@ -89,11 +89,13 @@ def run(settings: Settings) -> None:
         try:
             workspace.announce(url)
             preparation.start()
+            if settings.indexing != "off":
+                background.resume()
             print(f"Page  {url}\nMCP   {url.rstrip('/')}{MCP_PATH}", flush=True)
             threading.Event().wait()
         finally:
             preparation.stop()
-            background.stop(timeout_s=10)
+            background.close(timeout_s=10)
             page.close(verbose=False)
 
 

@@ -95,10 +95,7 @@ def _print_report(arguments: argparse.Namespace, report: IndexReport) -> None:
         return
     info = report.info
     size = f"{info.chunks:,} chunks of {info.files:,} files"
-    done = "no change"
-    if report.changed:
-        done = f"embedded {report.embedded:,}, reused {report.reused:,}"
-    print(f"{info.name}: {size} in {report.seconds:.1f} s ({done})")
+    print(f"{info.name}: {size} in {report.seconds:.1f} s ({report.summary})")
     for reason, count in info.skipped.items():
         print(f"  {count:,} skipped: {reason}")
     _print_notes(info)
@@ -352,7 +349,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser(
-        "index", help="index folders, packages, repositories; nothing: the default collection"
+        "index",
+        help="index folders, packages, repositories; nothing: what --collection is made of, or the"
+        " default collection",
     )
     index.add_argument(
         "source",

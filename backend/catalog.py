@@ -26,7 +26,7 @@ from backend.errors import DataFolderUnusable, IndexDamaged, InvalidSource, Unkn
 from backend.types import CollectionInfo, IndexIdentity, SourceSummary
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_RECORD, _IDENTITY = "collection.json", "identity.json"
+_RECORD, _IDENTITY, _KEPT = "collection.json", "identity.json", "keep-fresh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +156,20 @@ class Catalog:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(scratch, path)
+
+    def keep_fresh(self, name: str, *, on: bool) -> None:
+        """Note on this machine whether a collection is to follow its folders."""
+        note = self._folder / name / _KEPT
+        with _writing(note):
+            if on:
+                note.parent.mkdir(exist_ok=True)
+                note.touch()
+            else:
+                note.unlink(missing_ok=True)
+
+    def is_kept_fresh(self, name: str) -> bool:
+        """Whether that was noted."""
+        return (self._folder / name / _KEPT).exists()
 
     def discard_earlier(self, name: str) -> None:
         """Delete all generations but the current one."""

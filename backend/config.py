@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     )
     indexing: Literal["local", "on", "off"] = Field(
         default="local",
-        description="Who may index from the page: browsers on this machine, all visitors, nobody.",
+        description="Who may index from the page: browsers on this machine; all visitors, but not"
+        " what lies on this machine; nobody.",
     )
     log_level: str = Field(
         default="INFO",

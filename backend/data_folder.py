@@ -53,7 +53,7 @@ class DataFolder:
         Raises:
             DataFolderUnusable: There is no room for it.
         """
-        target = self._path / "uploads" / name
+        target = self._uploads / name
         part = target.with_name(f"{name}.part")
         try:
             target.parent.mkdir(exist_ok=True)
@@ -65,10 +65,21 @@ class DataFolder:
             ) from exc
         return target
 
+    def is_upload(self, path: Path) -> bool:
+        """Whether a path is that of something kept."""
+        try:
+            return path.resolve().parent == self._uploads.resolve()
+        except (OSError, RuntimeError, ValueError):
+            return False
+
     def release(self) -> None:
         """Let other processes have it."""
         _owner_file(self._path).unlink(missing_ok=True)
         self._lock.release()
+
+    @property
+    def _uploads(self) -> Path:
+        return self._path / "uploads"
 
     def _sweep(self) -> None:
         """Remove what a process that was killed left half made; nobody is here to need it."""

@@ -175,6 +175,9 @@ class Indexer:
             reused=info.chunks - embedded if changed else 0,
             seconds=seconds,
             changed=changed,
+            added=reading.added,
+            altered=reading.altered,
+            removed=reading.removed,
         )
 
     def _in_place(
@@ -423,6 +426,7 @@ def _summary(
         revision=origin.revision,
         link=origin.link,
         unlinked=origin.unlinked,
+        asked=opened.asked,
     )
 
 

@@ -40,6 +40,10 @@ class Reading:
     """Source to where its files can be looked at."""
     left: list[FileRecord] = field(default_factory=list)
     """Files that the sources hold no longer."""
+    added: int = 0
+    altered: int = 0
+    removed: int = 0
+    """Files with searchable text that are new, hold something else, or are gone."""
     restamped: list[tuple[int, str]] = field(default_factory=list)
     """Files that were touched but hold what they held, with their new stamps."""
 
@@ -104,6 +108,7 @@ def read(
                 on_progress(replace(reading.progress, message=message))
         reading.origins[source.id] = source.origin(indexed)
     reading.left += before.values()
+    reading.removed += sum(record.state == INDEXED for record in reading.left)
     return reading
 
 
@@ -136,6 +141,7 @@ class _Comparison:
                 self.reading.restamped.append((before.id, file.stamp))
         else:
             self._change(file, digest, state, text)
+            self._count(before is not None and before.state == INDEXED, state == INDEXED)
         if state != INDEXED:
             self.reading.skipped.add(state, file.path)
             return ""
@@ -164,6 +170,11 @@ class _Comparison:
                 vectors=text.vectors if text is not None and chunks else None,
             )
         )
+
+    def _count(self, was_indexed: bool, is_indexed: bool) -> None:
+        self.reading.added += is_indexed and not was_indexed
+        self.reading.altered += is_indexed and was_indexed
+        self.reading.removed += was_indexed and not is_indexed
 
     def _leave_out(self, file: SourceFile, reason: str, before: FileRecord | None) -> None:
         self.reading.skipped.add(reason, file.path)

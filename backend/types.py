@@ -370,6 +370,9 @@ class SourceSummary:
     """A URL with `{path}`, `{start}` and `{end}` in it; empty where nothing can be linked to."""
     unlinked: Sequence[str] = ()
     """Paths of files that are not what the link's target holds."""
+    asked: str = ""
+    """What opens it again, be it a later version or the one that could not be had; empty where
+    its own name does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +389,16 @@ class CollectionInfo:
     identity: IndexIdentity
     built_at: str
     """ISO 8601, UTC."""
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """What it is made of, to be opened again."""
+        return tuple(summary.asked or summary.source for summary in self.sources)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Those of its sources whose files can be watched."""
+        return tuple(spec for spec in self.specs if spec.startswith("dir:"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,6 +435,19 @@ class IndexReport:
     seconds: float
     changed: bool
     """False when nothing had changed and the index was left as it was."""
+    added: int = 0
+    altered: int = 0
+    removed: int = 0
+    """Files that are new, hold something else, or are gone; of an index made anew all are new."""
+
+    @property
+    def summary(self) -> str:
+        """What the run did, in a few words: the same for page and command line."""
+        if not self.changed:
+            return "no change"
+        counts = ((self.added, "new"), (self.altered, "changed"), (self.removed, "removed"))
+        files = ", ".join(f"{count:,} {what}" for count, what in counts if count) or "no change"
+        return f"files: {files}; chunks: {self.embedded:,} embedded, {self.reused:,} reused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

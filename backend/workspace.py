@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -46,6 +46,7 @@ from backend.evaluation.experiment import OnProgress as OnEvaluation
 from backend.evaluation.labels import read_labels, unpacked
 from backend.evaluation.report import Evaluation
 from backend.export import export_chunks
+from backend.following import Following
 from backend.ingestion.collection import (
     Manifest,
     Opened,
@@ -54,8 +55,8 @@ from backend.ingestion.collection import (
     open_sources,
 )
 from backend.ingestion.sources.archive import is_archive
+from backend.ingestion.sources.parse import SCHEMES, split_spec
 from backend.ingestion.sources.vectors import Vectors
-from backend.ingestion.watching import changes
 from backend.links import Links
 from backend.loading import LoadedModels
 from backend.pipeline import SearchPipeline
@@ -79,6 +80,7 @@ from backend.types import (
     SparseVector,
 )
 
+_LOOK_S = 0.25
 CLOSE_WAIT_S = 10.0
 """How long closing waits for a step of indexing: much longer than one takes, but for a fetch."""
 
@@ -167,7 +169,7 @@ class Workspace:
         Args:
             source: One or several of what `parse_source` takes, such as a folder or
                 `git:https://host/repository@main`; or the path of a TOML manifest that names
-                them. None indexes the default collection.
+                them. None takes what the collection is made of; without one it is the default.
             collection: What to call it; None takes the manifest's or the first source's name.
             description: A sentence for people and agents who choose a collection; empty keeps the
                 one it has.
@@ -181,7 +183,7 @@ class Workspace:
         """
         if collection is not None:
             self._catalog.check_name(collection)
-        manifest = _manifest(source, collection, description)
+        manifest = self._manifest(source, collection, description)
         if manifest.name:
             return self._index(manifest, on_progress)
         sources = self._open_sources(manifest.sources, on_progress)
@@ -195,15 +197,19 @@ class Workspace:
         collection: str | None = None,
         description: str = "",
         on_progress: OnProgress = lambda progress: None,
+        on_failure: Callable[[SearchError], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Iterator[IndexReport]:
         """Index sources, and again whenever files in the folders among them have changed.
 
-        What `.gitignore` and `.rankscopeignore` leave out is not watched. A run that fails is
-        logged, and the next change tries again.
+        What `.gitignore` and `.rankscopeignore` leave out is not watched. While somebody else
+        indexes the collection it waits. A run that fails is tried again with the next change, or
+        half a minute later.
 
         Args:
             source, collection, description, on_progress: As `index` takes them.
+            on_failure: Called with why a run failed. None raises what fails before anything was
+                indexed, and logs the rest.
             stop: Ends the watching when it is set.
 
         Raises:
@@ -211,27 +217,63 @@ class Workspace:
             SearchError: The first run fails, as `index` does.
 
         Yields:
-            What the first run did, and each later one that changed something.
+            What the first run did, each later one that changed something, and the first that
+            succeeds after others have failed.
         """
-        manifest = _manifest(source, collection, description)
-        sources = self._open_sources(manifest.sources, on_progress)
-        if not manifest.name:
-            manifest = replace(manifest, name=collection_name(sources[0].source))
-        first = True
         stop = stop or threading.Event()
-        for _ in changes(sources, stopped=lambda: self._closing or stop.is_set()):
-            try:
-                report = self._index(manifest, on_progress, sources)
-            except WorkspaceClosed:
-                return
-            except SearchError as exc:
-                if first:
-                    raise
-                logger.warning("{name} could not be updated: {why}", name=manifest.name, why=exc)
-                continue
-            if first or report.changed:
-                yield report
-            first = False
+        manifest = self._manifest(source, collection, description)
+        begun = False
+
+        def ended() -> bool:
+            return self._closing or stop.is_set()
+
+        def open_sources() -> list[Opened]:
+            nonlocal manifest
+            manifest = self._manifest(source, collection, description)
+            sources = self._open_sources(manifest.sources, on_progress)
+            if not manifest.name:
+                manifest = replace(manifest, name=collection_name(sources[0].source))
+            return sources
+
+        def outdated() -> bool:
+            held = self._stores.get(manifest.name) if source is None else None
+            return held is not None and held[1].info.specs != manifest.sources
+
+        def failed(error: SearchError) -> None:
+            if on_failure is not None:
+                on_failure(error)
+            elif not begun:
+                raise error
+            else:
+                logger.warning("{name} could not be updated: {why}", name=manifest.name, why=error)
+
+        for report in Following(
+            open_sources=open_sources,
+            update=lambda sources: self._index(manifest, on_progress, sources, give_up=ended),
+            ended=ended,
+            outdated=outdated,
+            failed=failed,
+        ):
+            begun = True
+            yield report
+
+    def keep_fresh(self, collection: str, *, on: bool = True) -> None:
+        """Note that a collection is to be watched by whoever serves this data folder, or not.
+
+        Raises:
+            UnknownCollection: The collection has not been indexed.
+            InvalidSource: There is no folder among its sources.
+            DataFolderUnusable: There is no room for the note.
+        """
+        if on and not self._catalog.record(collection).info.folders:
+            raise InvalidSource(
+                f"There is no folder among the sources of {collection}.", fix="Update it by hand."
+            )
+        self._catalog.keep_fresh(collection, on=on)
+
+    def kept_fresh(self) -> list[str]:
+        """The collections of which that was noted."""
+        return [name for name in self._catalog.names() if self._catalog.is_kept_fresh(name)]
 
     def preview(
         self,
@@ -249,7 +291,7 @@ class Workspace:
             SourceUnavailable: A package or repository cannot be fetched.
             ModelUnavailable: The embedding model cannot be had.
         """
-        manifest = _manifest(source, collection, "")
+        manifest = self._manifest(source, collection, "")
         sources = self._open_sources(manifest.sources, on_progress)
         name = manifest.name or collection_name(sources[0].source)
         self._catalog.check_name(name)
@@ -269,8 +311,7 @@ class Workspace:
 
         Args:
             path: The file to write, a line of JSON for each chunk.
-            source: As `index` takes it; None takes the sources of the collection.
-            collection: One that was indexed before; None is the default collection.
+            source, collection: As `index` takes them.
             on_progress: Called with every file that is read.
 
         Returns:
@@ -282,10 +323,8 @@ class Workspace:
             UnknownCollection: The collection has not been indexed.
             SearchError: The file cannot be written.
         """
-        if source is None and collection is not None:
-            made_of = self._catalog.record(collection).info.sources
-            source = [summary.source for summary in made_of]
-        sources = self._open_sources(_manifest(source, None, "").sources, on_progress)
+        manifest = self._manifest(source, collection, "")
+        sources = self._open_sources(manifest.sources, on_progress)
         path = Path(path).expanduser().absolute()
         catalogue = configured_catalogue(self.settings)
         return export_chunks(sources, path, catalogue=catalogue, on_progress=on_progress)
@@ -311,6 +350,13 @@ class Workspace:
             )
         target = self._folder.keep(path, name)
         return f"{'zip' if name.endswith(('.zip', '.whl')) else 'tar'}:{target}"
+
+    def reads_host(self, source: str) -> bool:
+        """Whether a source, as a user names it, is a path of this machine that nobody uploaded."""
+        scheme, rest = split_spec(source)
+        if scheme == "git":
+            return rest.startswith("file:")
+        return SCHEMES[scheme].local and not self._folder.is_upload(Path(rest))
 
     def search(
         self,
@@ -570,11 +616,36 @@ class Workspace:
             and made == configured
         )
 
+    def _manifest(
+        self, source: str | Path | Sequence[str | Path] | None, collection: str | None, about: str
+    ) -> Manifest:
+        """What is to be indexed; its name is empty if nobody gave one."""
+        if source is not None:
+            return _named(source, collection, about)
+        default = Manifest.load(DEFAULT_MANIFEST)
+        if collection is None:
+            return default
+        try:
+            made_of = self._catalog.record(collection).info.specs
+        except (UnknownCollection, IndexDamaged):
+            if collection == default.name:
+                return default
+            raise
+        return Manifest(name=collection, description=about, sources=made_of)
+
     def _index(
-        self, manifest: Manifest, on_progress: OnProgress, sources: Sequence[Opened] | None = None
+        self,
+        manifest: Manifest,
+        on_progress: OnProgress,
+        sources: Sequence[Opened] | None = None,
+        *,
+        give_up: Callable[[], bool] | None = None,
     ) -> IndexReport:
+        """Index a collection; while another thread does, wait, or without `give_up` refuse."""
         name = manifest.name
         with self._loading:
+            while give_up and name in self._indexing and not give_up():
+                self._indexed.wait(_LOOK_S)
             if name in self._indexing:
                 raise IndexingBusy(
                     f"{name} is being indexed already.", fix="Wait until it is done."
@@ -695,18 +766,10 @@ class Workspace:
             return store, identity
 
 
-def _manifest(
-    source: str | Path | Sequence[str | Path] | None, collection: str | None, description: str
+def _named(
+    source: str | Path | Sequence[str | Path], collection: str | None, description: str
 ) -> Manifest:
-    """What is to be indexed; its name is empty if nobody gave one."""
-    if source is None:
-        manifest = Manifest.load(DEFAULT_MANIFEST)
-        if collection not in (None, manifest.name):
-            raise InvalidSource(
-                f"No source was named for collection {collection!r}.",
-                fix="Name a folder or a package to index.",
-            )
-        return manifest
+    """The sources that somebody named, or those of the manifest that somebody did."""
     specs = [str(one) for one in ([source] if isinstance(source, (str, Path)) else source)]
     if not specs:
         raise InvalidSource("No source was named.", fix="Name a folder or a package to index.")

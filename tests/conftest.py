@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 from project import FILES
@@ -34,6 +35,25 @@ class App:
     url: str
     workspace: Workspace
     preparation: Preparation
+
+
+def call(
+    url: str, handler: str, data: list[Any], event: dict[str, str] | None = None, **headers: str
+) -> str:
+    """Call a private handler of the page over plain HTTP, as anyone can; gives its answer."""
+    config = httpx.get(f"{url}config").json()
+    number = next(
+        function["id"]
+        for function in config["dependencies"]
+        if handler in str(function["api_name"])
+    )
+    answer = httpx.post(
+        f"{url}gradio_api/run/predict",
+        json={"data": data, "event_data": event, "fn_index": number, "session_hash": "x"},
+        headers=headers,
+        timeout=60,
+    )
+    return answer.text
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +121,7 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
     yield serve_one
     for page, preparation, background in served:
         preparation.stop()
-        background.stop(timeout_s=10)
+        background.close(timeout_s=10)
         page.close(verbose=False)
     served.clear()
     _collect_gradios_loops()

@@ -9,9 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
-from conftest import App
+from conftest import App, call
 from playwright.sync_api import Page, expect
 from samples import wheel_bytes, write_files
 
@@ -163,23 +162,6 @@ def test_only_one_thing_is_done_at_a_time(app: App, folder: Path, held: threadin
 
 
 # Who may
-
-
-def call(url: str, handler: str, data: list[Any], **headers: str) -> str:
-    """Call a private handler of the page over plain HTTP, as anyone can; gives its answer."""
-    config = httpx.get(f"{url}config").json()
-    number = next(
-        function["id"]
-        for function in config["dependencies"]
-        if handler in str(function["api_name"])
-    )
-    answer = httpx.post(
-        f"{url}gradio_api/run/predict",
-        json={"data": data, "fn_index": number, "session_hash": "x"},
-        headers=headers,
-        timeout=60,
-    )
-    return answer.text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ LEVELS = [
     {*STAGES, "query"},
     {"catalog", "server_catalog", "ledger", "pipeline"},
     {"reading"},
-    {"preview", "export", "indexer", "evaluation"},
+    {"preview", "export", "indexer", "evaluation", "following"},
     {"build"},
     {"bench", "loading"},
     {"workspace", "shelf"},

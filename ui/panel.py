@@ -27,12 +27,12 @@ def render(template: str, **values: object) -> str:
     return _templates.get_template(template).render(**values)
 
 
-def panel(value: str = "", *, elem_id: str) -> gr.HTML:
-    """A place for rendered HTML."""
+def panel(value: str = "", *, elem_id: str, script: str | None = None) -> gr.HTML:
+    """A place for rendered HTML, and what runs in the browser when it is first there."""
     return gr.HTML(
         value,
         elem_id=elem_id,
         html_template="${value}",
-        js_on_load=None,
+        js_on_load=script,
         apply_default_css=False,
     )

@@ -18,6 +18,7 @@ from backend.ingestion.files import Skipped, SourceFile
 from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.packages import Installed
 from backend.ingestion.sources.parse import (
+    SCHEMES,
     anchored,
     expanded,
     parse_source,
@@ -93,10 +94,13 @@ def collection_name(source: Source) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A source, and a note where it is not the one that was asked for."""
+    """A source, as what it was asked for, and a note where it is not that."""
 
     source: Source
     note: str = ""
+    asked: str = ""
+    """What asks for it again, be it a later version or the one that could not be had; empty where
+    its own id does."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,10 @@ def open_sources(
 
     def open_one(spec: str) -> list[Opened] | SourceUnavailable:
         try:
-            return [Opened(parse_source(one, downloads=downloads)) for one in expanded(spec)]
+            return [
+                Opened(parse_source(one, downloads=downloads), asked=_asked(one))
+                for one in expanded(spec)
+            ]
         except SourceUnavailable as exc:
             logger.warning("{why}", why=exc)
             instead = _instead(spec, exc, downloads)
@@ -161,10 +168,16 @@ def open_sources(
     return list(named.values())
 
 
+def _asked(spec: str) -> str:
+    """A spec, unless where it leads depends on where it is read, as with a path."""
+    return "" if SCHEMES[split_spec(spec)[0]].local else spec
+
+
 def _instead(spec: str, why: SourceUnavailable, downloads: Path) -> Opened | None:
     scheme, rest = split_spec(spec)
     if scheme == "git" and (before := fetched_before(rest, downloads)) is not None:
-        return Opened(before, f"{why.message} This is {before.commit[:12]}, fetched earlier.")
+        note = f"{why.message} This is {before.commit[:12]}, fetched earlier."
+        return Opened(before, note, asked=spec)
     if scheme != "pypi":
         return None
     source = Installed(parse_requirement(rest)[0])
@@ -172,7 +185,8 @@ def _instead(spec: str, why: SourceUnavailable, downloads: Path) -> Opened | Non
         installed = source.id.partition(":")[2]
     except SourceUnavailable:
         return None
-    return Opened(source, f"{spec} could not be fetched; this is the installed {installed}.")
+    note = f"{spec} could not be fetched; this is the installed {installed}."
+    return Opened(source, note, asked=spec)
 
 
 def _string(data: Mapping[str, Any], key: str) -> str:

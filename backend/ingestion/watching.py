@@ -22,7 +22,8 @@ _LOOK_MS = 250
 def changes(sources: Sequence[Opened], *, stopped: Callable[[], bool]) -> Iterator[None]:
     """Yield at once, and after each burst of changes below the folders among the sources.
 
-    Nothing is missed between two yields. Ends soon after `stopped` says so.
+    Nothing is missed between two yields. Ends soon after `stopped` says so, or a folder is not
+    the one that it was: moved, deleted, or mounted anew, of which the system may say nothing.
 
     Raises:
         InvalidSource: There is no folder among them, or the system cannot watch it.
@@ -31,9 +32,10 @@ def changes(sources: Sequence[Opened], *, stopped: Callable[[], bool]) -> Iterat
     if not folders:
         raise InvalidSource(
             "There is no folder to watch among the sources.",
-            fix="Name a folder, or index without --watch.",
+            fix="Name a folder, or update it by hand.",
         )
     first = True
+    watched = [_identity(folder.root) for folder in folders]
     try:
         for seen in watch(
             *(folder.root for folder in folders),
@@ -43,7 +45,7 @@ def changes(sources: Sequence[Opened], *, stopped: Callable[[], bool]) -> Iterat
             rust_timeout=_LOOK_MS,
             yield_on_timeout=True,
         ):
-            if stopped():
+            if stopped() or [_identity(folder.root) for folder in folders] != watched:
                 return
             if seen or first:
                 yield
@@ -53,3 +55,12 @@ def changes(sources: Sequence[Opened], *, stopped: Callable[[], bool]) -> Iterat
             f"{folders[0].root} cannot be watched: {exc}.",
             fix="On Linux raise fs.inotify.max_user_watches; or index from time to time.",
         ) from exc
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another at its place; None where there is none."""
+    try:
+        facts = folder.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino

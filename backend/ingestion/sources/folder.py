@@ -44,7 +44,12 @@ class Folder:
         return checkout_origin(self.root, digests)
 
     def files(self, skipped: Skipped) -> Iterator[SourceFile]:
-        """Walk the folder; links are not followed."""
+        """Walk the folder; links are not followed.
+
+        Raises:
+            InvalidSource: The folder itself cannot be listed, at the latest when all of it has been
+                gone through: an index is not to be emptied because a disk was unplugged.
+        """
         depths = [self._entries("", Scope(), skipped)]
         while depths:
             found = next(depths[-1], None)
@@ -54,6 +59,13 @@ class Folder:
                 yield found
             else:
                 depths.append(self._entries(*found, skipped))
+        try:
+            os.scandir(self.root).close()
+        except OSError as exc:
+            raise InvalidSource(
+                f"The folder {readable(str(self.root))!r} cannot be read: {exc.strerror}.",
+                fix="Check the path and its permissions.",
+            ) from exc
 
     def concerns(self, path: Path) -> bool:
         """Whether what happens at an absolute path may change what `files` yields."""

@@ -20,7 +20,7 @@ class Source(Protocol):
 
     @property
     def id(self) -> str:
-        """Such as `pypi:qdrant-client==1.20.0`; a spec that opens the same source again."""
+        """Such as `pypi:qdrant-client==1.20.0`; where that is a path, it opens the source again."""
         ...
 
     @property
