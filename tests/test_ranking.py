@@ -113,6 +113,7 @@ def test_the_owner_that_the_query_names_comes_before_others() -> None:
         "benchmarks/a.py",
         "src/legacy/a.js",
         "CHANGELOG.md",
+        "pkg/a_pb2.pyi",
     ],
 )
 def test_what_stands_aside_falls_back_unless_it_is_asked_for(path: str) -> None:
