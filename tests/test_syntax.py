@@ -14,7 +14,7 @@ from tree_sitter_language_pack import get_language
 
 from backend.ingestion import syntax
 from backend.ingestion.languages import language_in
-from backend.ingestion.syntax import Definition, read_syntax
+from backend.ingestion.syntax import Definition, parse, read_syntax
 
 SHOPS = Path(__file__).parent / "languages"
 GRAMMARS = Path(syntax.__file__).parent / "grammars"
@@ -68,7 +68,7 @@ OUTLINES = {
         class List
         method list.Get
         function Open
-        names Limit
+        names Limit List.Get
         """,
     "shop.rs": """
         class Cart
@@ -296,6 +296,51 @@ def test_flow_types_are_understood() -> None:
         "Cart",
         "Cart.total",
     ]
+
+
+OVERLOADS = """
+    export interface Cart<in Item, out Price = number>
+      extends Base {
+      readonly size: number
+      [key: string]: unknown
+    }
+    export const add: {
+      /** Later. */
+      <A>(item: A): (cart: Cart<A>) => Cart<A>
+      <A>(cart: Cart<A>, item: A): Cart<A>
+    } = dual(2, (cart, item) => cart)
+    export declare const open: (id: string) => import("./till").Till<string>
+    export function close() {}
+    """
+
+
+@pytest.mark.parametrize("language", ["typescript", "tsx"])
+def test_typescript_is_read_to_its_end_without_semicolons(language: str) -> None:
+    found = read_syntax(dedent(OVERLOADS), language)
+
+    assert [name for _, name in found.names] == ["Cart", "add", "open", "close"]
+    assert not parse(dedent(OVERLOADS), language).root_node.has_error
+
+
+def test_both_branches_of_a_condition_are_read_in_haskell() -> None:
+    found = read_syntax("#if A\nf :: Int\nf = 1\n#else\ng :: Int\ng = 2\n#endif\n", "haskell")
+
+    assert [name for _, name in found.names] == ["f", "f", "g", "g"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "names"),
+    [
+        ("haskell", "foldl' :: Int\nfoldl' = 1\n", ["foldl'", "foldl'"]),
+        ("typescript", "class A { 'x'() {} }", ["A", "A.x"]),
+        ("go", "package p\ntype R interface {\n\tRead() int\n}\n", ["R", "R.Read"]),
+        ("elixir", "defmodule A do\n  @callback f(a) :: b when b: c\nend\n", ["A", "A.f"]),
+    ],
+)
+def test_names_are_those_that_the_language_knows(
+    language: str, text: str, names: list[str]
+) -> None:
+    assert [name for _, name in read_syntax(text, language).names] == names
 
 
 def test_statements_are_borders_and_lines_inside_of_strings_are_not() -> None:

@@ -22,7 +22,7 @@ from backend.ingestion.languages import language_in
 from backend.ingestion.syntax import Definition, read_syntax
 from backend.types import Chunk, ChunkId, Kind
 
-CHUNKER = "syntax-2"
+CHUNKER = "syntax-3"
 """Changes whenever the same file would be cut differently: an index knows what cut it."""
 
 MAX_CHARS = 1600

@@ -53,6 +53,7 @@ _MAX_CHILDREN = 20_000
 _SAMPLED_NODES = 1_000
 _READ_BYTES = 4096
 _MAX_NAME_CHARS = 120
+_QUOTES = ("'", '"', "`")
 _BELOW_HEAD = 3
 """Levels that the first line below a head counts deeper, for a head stays with what it opens."""
 _NO_BORDER = 1 << 30
@@ -67,10 +68,19 @@ _C_MACROS = re.compile(
     r"|(?<=\) const )[A-Z][A-Z0-9]*_[A-Z0-9_]+(?=\s*[;{])",
     re.M,
 )
+_TYPESCRIPT = re.compile(
+    r"\bimport\([\"'][^\"'\n]*[\"']\)\."  # import("./cart").Cart<T>
+    r"|(?:(?<=<)|(?<=, )|^[ \t]+)(?:in out|in|out)(?=[ \t]+[A-Z])"  # Cart<in Item, out Price>
+    r"|(?<=export )type(?= \*)",
+    re.M,
+)
 _UNKNOWN = {
+    "typescript": _TYPESCRIPT,
+    "tsx": _TYPESCRIPT,
     "c": _C_MACROS,
     "cpp": _C_MACROS,
     "objc": _C_MACROS,
+    "haskell": re.compile(r"^#[ \t]*(?:if|ifdef|ifndef|elif|else|endif)\b.*$", re.M),
     "swift": re.compile(
         r"@(?:unchecked|preconcurrency|retroactive)\b|\bnonisolated\(unsafe\)"
         r"|^(?:public|package|internal|fileprivate|private)\b(?=[ \t]+import\b)"
@@ -80,6 +90,9 @@ _UNKNOWN = {
 }
 """What makes parsers lose their way: macros, which they do not expand, and syntax younger than the
 grammar. It is blanked out for the parser, so that all places stay as they are."""
+_UNENDED = re.compile(r"(?<![(\[{<,;:=|&+\n]\n)(?<!=>\n)(?<=\n)\s{0,200}[ \t](?=[<(\[])")
+"""The space before a member of a TypeScript type that begins with a bracket, as overloads do. The
+member above may end without a semicolon, but is then read as one with it."""
 _FLOW = re.compile(r"^[ \t]*(?:/\*+|\*|//)[ \t]*@flow\b", re.M)
 _FLOW_CHARS = 1_000
 
@@ -162,6 +175,27 @@ def parse(text: str, language: str) -> Tree | None:
         return None
     if language in _UNKNOWN:
         text = _UNKNOWN[language].sub(lambda found: " " * len(found[0]), text)
+    tree = _parsed(text, language)
+    if tree is not None and tree.root_node.has_error and language in ("typescript", "tsx"):
+        ended = _parsed(_UNENDED.sub(lambda found: f"{found[0][:-1]};", text), language)
+        if ended is not None and _misread(ended) < _misread(tree):
+            return ended
+    return tree
+
+
+def _misread(tree: Tree) -> int:
+    """Bytes that a parser could make nothing of."""
+    total, todo = 0, [tree.root_node]
+    while todo:
+        node = todo.pop()
+        if node.is_error or node.is_missing:
+            total += node.end_byte - node.start_byte + 1
+        elif node.has_error:
+            todo += node.children
+    return total
+
+
+def _parsed(text: str, language: str) -> Tree | None:
     data = text.encode("utf-8", "replace")
     parser = Parser(get_language(cast(SupportedLanguage, language)))
     limit = time.thread_time() + _PARSE_S
@@ -388,7 +422,9 @@ def _plain_name(text: str) -> str:
     if "operator" not in text:
         text = _without_arguments(text)
     text = " ".join(text.replace("::", ".").replace("\\", ".").replace(",", " ").split())
-    text = text.strip("\"'`").removeprefix(":").removeprefix("#")
+    if text[:1] in _QUOTES and text[:1] == text[-1:]:
+        text = text[1:-1]
+    text = text.removeprefix(":").removeprefix("#")
     if text[:1] == "(" and text[-1:] == ")":  # A Haskell operator.
         text = text[1:-1]
     text = _OUTSIDE.sub("", text).replace(".prototype.", ".").replace("?.", ".")

@@ -281,5 +281,5 @@ def defined_paths(defines: str) -> tuple[tuple[str, ...], ...]:
     return tuple(
         parted
         for path in defines.lower().split()
-        if (parted := tuple(part for part in re.split(r"\.|::|#", path) if part))
+        if (parted := tuple(part for part in re.split(r"'*(?:\.|::|#|$)", path) if part))
     )

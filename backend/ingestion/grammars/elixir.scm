@@ -23,5 +23,9 @@
 ((unary_operator operator: "@" operand: (call target: (identifier) @_attribute)) @above
   (#not-eq? @_attribute "moduledoc"))
 ((unary_operator operator: "@" operand: (call target: (identifier) @_attribute
-  (arguments (binary_operator left: [(identifier) @name (call target: (identifier) @name)])))) @constant
-  (#any-of? @_attribute "type" "typep" "opaque" "callback"))
+  (arguments (binary_operator left: [
+    (identifier) @name
+    (call target: (identifier) @name)
+    (binary_operator left: [(identifier) @name (call target: (identifier) @name)])
+  ])))) @constant
+  (#any-of? @_attribute "type" "typep" "opaque" "callback" "macrocallback"))

@@ -7,4 +7,5 @@
 (source_file (const_declaration (const_spec name: (_) @name) @constant))
 (source_file (var_declaration (var_spec name: (_) @name) @constant))
 (source_file (var_declaration (var_spec_list (var_spec name: (_) @name) @constant)))
+(method_elem name: (_) @name) @constant
 (comment) @above
