@@ -162,7 +162,7 @@ class Catalog:
         note = self._folder / name / _KEPT
         with _writing(note):
             if on:
-                note.parent.mkdir(exist_ok=True)
+                note.parent.mkdir(parents=True, exist_ok=True)
                 note.touch()
             else:
                 note.unlink(missing_ok=True)
