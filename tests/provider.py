@@ -98,6 +98,21 @@ def serve_models(asked: Asked) -> Answer:
     return Answer({"error": {"message": "no such path"}}, status=404)
 
 
+def serve_embeddings(embed: Callable[[str], np.ndarray], *, key: str = "") -> Behaviour:
+    """Embed with a model of the test's own, and let in only who has the key, if there is one."""
+
+    def behave(asked: Asked) -> Answer:
+        if key and asked.headers.get("Authorization") != f"Bearer {key}":
+            return Answer(status=401)
+        if not asked.path.endswith("/embeddings"):
+            return serve_models(asked)
+        vectors = [embed(text).tolist() for text in asked.body["input"]]
+        items = [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+        return Answer({"data": items})
+
+    return behave
+
+
 @contextmanager
 def running(
     behave: Behaviour = serve_models, *, tls: ssl.SSLContext | None = None, port: int = 0

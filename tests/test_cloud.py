@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from provider import Answer, Asked, Provider, running, serve_models
+from provider import Answer, Provider, running, serve_embeddings
 from pydantic import SecretStr
 from samples import write_files
 
+from backend.build import Models
 from backend.errors import (
     AddressRefused,
     IdentityMismatch,
@@ -44,18 +47,8 @@ def workspace(
 @pytest.fixture
 def provider(workspace: Workspace) -> Iterator[Provider]:
     """Serves the very model that the collection was embedded with, under a key."""
-    model = workspace.load().embedder
-
-    def serve(asked: Asked) -> Answer:
-        if asked.headers.get("Authorization") != f"Bearer {KEY}":
-            return Answer(status=401)
-        if not asked.path.endswith("/embeddings"):
-            return serve_models(asked)
-        vectors = [model.embed_query(text).tolist() for text in asked.body["input"]]
-        items = [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-        return Answer({"data": items})
-
-    with running(serve) as served:
+    embedder = workspace.load().embedder
+    with running(serve_embeddings(embedder.embed_query, key=KEY)) as served:
         yield served
 
 
@@ -63,6 +56,16 @@ def at(provider: Provider, **fields: object) -> Serving:
     return Serving(
         **{"provider": "custom", "url": provider.url, "key": SecretStr(KEY), **fields},
     )
+
+
+@contextmanager
+def connected(workspace: Workspace, **serving: Any) -> Iterator[Models]:
+    """The models of a visit, until it ends."""
+    models = workspace.connect("shop", **serving)
+    try:
+        yield models
+    finally:
+        models.disconnect()
 
 
 def search(
@@ -82,9 +85,8 @@ def search(
 def test_a_provider_of_the_same_model_queries_what_was_embedded_here(
     workspace: Workspace, provider: Provider
 ) -> None:
-    models = workspace.connect("shop", embedder=at(provider, served_as="minilm"))
-    here, there = (search(workspace, "scale an image", m) for m in (None, models))
-    models.disconnect()
+    with connected(workspace, embedder=at(provider, served_as="minilm")) as models:
+        here, there = (search(workspace, "scale an image", m) for m in (None, models))
 
     assert there.degraded == ""
     assert [hit.chunk for hit in there.hits] == [hit.chunk for hit in here.hits]
@@ -115,10 +117,9 @@ def test_a_wrong_key_is_told_at_once_and_not_repeated(
 def test_a_key_that_is_revoked_later_leaves_the_search_by_words(
     workspace: Workspace, provider: Provider
 ) -> None:
-    models = workspace.connect("shop", embedder=at(provider))
-    provider.behave = lambda asked: Answer(status=401)
-    response = search(workspace, "failed batch", models)
-    models.disconnect()
+    with connected(workspace, embedder=at(provider)) as models:
+        provider.behave = lambda asked: Answer(status=401)
+        response = search(workspace, "failed batch", models)
 
     assert [hit.chunk.path for hit in response.hits] == ["net/retry.py"]
     assert "words alone" in response.degraded
@@ -128,13 +129,12 @@ def test_a_key_that_is_revoked_later_leaves_the_search_by_words(
 def test_a_provider_that_goes_down_leaves_the_search_by_words_and_comes_back(
     workspace: Workspace, provider: Provider
 ) -> None:
-    models = workspace.connect("shop", embedder=at(provider))
-    serve = provider.behave
-    provider.behave = lambda asked: Answer(hang_up=True)
-    down = search(workspace, "failed batch", models)
-    provider.behave = serve
-    up = search(workspace, "failed batch", models)
-    models.disconnect()
+    with connected(workspace, embedder=at(provider)) as models:
+        serve = provider.behave
+        provider.behave = lambda asked: Answer(hang_up=True)
+        down = search(workspace, "failed batch", models)
+        provider.behave = serve
+        up = search(workspace, "failed batch", models)
 
     assert "cannot be reached" in down.degraded
     assert [hit.chunk.path for hit in down.hits] == ["net/retry.py"]
@@ -143,9 +143,8 @@ def test_a_provider_that_goes_down_leaves_the_search_by_words_and_comes_back(
 
 
 def test_a_providers_reranker_orders_the_hits(workspace: Workspace, provider: Provider) -> None:
-    models = workspace.connect("shop", reranker="acme/rank", reranking=at(provider))
-    response = search(workspace, "write all tables to a file", models, rerank=True)
-    models.disconnect()
+    with connected(workspace, reranker="acme/rank", reranking=at(provider)) as models:
+        response = search(workspace, "write all tables to a file", models, rerank=True)
 
     assert response.hits[0].chunk.path == "db/backup.py"
     assert (response.reranked, response.rerank_note) == (3, "")
@@ -156,9 +155,8 @@ def test_a_providers_reranker_orders_the_hits(workspace: Workspace, provider: Pr
 def test_a_listwise_model_of_the_catalogue_is_asked_to_chat(
     workspace: Workspace, provider: Provider
 ) -> None:
-    models = workspace.connect("shop", reranker="nomic-ai/CodeRankLLM", reranking=at(provider))
-    response = search(workspace, "write all tables to a file", models, rerank=True)
-    models.disconnect()
+    with connected(workspace, reranker="nomic-ai/CodeRankLLM", reranking=at(provider)) as models:
+        response = search(workspace, "write all tables to a file", models, rerank=True)
 
     assert response.hits[0].chunk.path == "db/backup.py"
     assert (response.reranked, response.rerank_unit) == (3, "rank")
@@ -169,10 +167,9 @@ def test_a_listwise_model_of_the_catalogue_is_asked_to_chat(
 def test_a_reranker_that_fails_leaves_the_first_stages_order_and_says_why(
     workspace: Workspace, provider: Provider
 ) -> None:
-    models = workspace.connect("shop", reranker="acme/rank", reranking=at(provider))
-    provider.behave = lambda asked: Answer(b"<html>Gateway</html>")
-    response = search(workspace, "write all tables", models, rerank=True)
-    models.disconnect()
+    with connected(workspace, reranker="acme/rank", reranking=at(provider)) as models:
+        provider.behave = lambda asked: Answer(b"<html>Gateway</html>")
+        response = search(workspace, "write all tables", models, rerank=True)
 
     assert [hit.rank for hit in response.hits] == [hit.first_rank for hit in response.hits]
     assert response.reranked == 0
