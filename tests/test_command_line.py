@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from provider import Answer, Provider, running
 from samples import write_files
 
 from backend.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
+KEY = "sk-operator-0123456789abcdef"
 LEAN = """
 import sys
 from backend.__main__ import main
@@ -79,6 +81,45 @@ def test_search_prints_json_that_holds_the_whole_answer(data_dir: Path) -> None:
     assert answer["before"] == answer["hits"]
     assert list(answer["timings"]) == ["read", "embed", "retrieve", "rank", "assess", "total"]
     assert answer["index"]["model"] == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_an_answer_without_the_embedding_model_says_so_and_why(data_dir: Path) -> None:
+    """Also where the output is read by a program, whose stdout stays what it was."""
+    asked = ("search", "retry a batch", "--collection", "shop")
+    with running(lambda asked: Answer(hang_up=True)) as provider:
+        served = environment("EMBEDDER", provider)
+        plain, as_json = run(data_dir, *asked, **served), run(data_dir, *asked, "--json", **served)
+    answer = json.loads(as_json.stdout)
+    why = "Found by words alone, without the embedding model: The provider at 127.0.0.1 cannot be"
+
+    assert (plain.returncode, as_json.returncode) == (0, 0)
+    assert any(line.startswith(f"warning: {why}") for line in plain.stderr.splitlines())
+    assert "shop/retry.py:1-2" in plain.stdout
+    assert "words alone" not in plain.stdout
+    assert answer["degraded"].startswith(why)
+    assert [hit["chunk"]["path"] for hit in answer["hits"]] == ["shop/retry.py"]
+    assert KEY not in plain.stderr + plain.stdout + as_json.stderr + as_json.stdout
+
+
+def test_an_answer_without_the_reranker_says_so_and_why(data_dir: Path) -> None:
+    asked = ("search", "retry a batch", "--collection", "shop")
+    with running(lambda asked: Answer(status=401)) as provider:
+        served = environment("RERANKER", provider) | {"RANKSCOPE_RERANKER": "acme/rank"}
+        plain, as_json = run(data_dir, *asked, **served), run(data_dir, *asked, "--json", **served)
+    answer = json.loads(as_json.stdout)
+
+    assert (plain.returncode, as_json.returncode) == (0, 0)
+    assert "(not reranked: The provider at 127.0.0.1 refused the key" in plain.stdout
+    assert "refused the key" in answer["rerank_note"]
+    assert (answer["reranked"], answer["degraded"]) == (0, "")
+    assert answer["hits"] == answer["before"], "the order is the first stage's"
+    assert KEY not in plain.stderr + plain.stdout + as_json.stderr + as_json.stdout
+
+
+def environment(part: str, provider: Provider) -> dict[str, str]:
+    """Settings that let a provider serve a model, under a key."""
+    served = {"PROVIDER": "custom", "URL": provider.url, "KEY": KEY}
+    return {f"RANKSCOPE_{part}_{name}": value for name, value in served.items()}
 
 
 def test_search_keeps_to_path_patterns_and_to_a_floor(data_dir: Path) -> None:

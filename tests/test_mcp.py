@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from conftest import App
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
+from provider import Answer, Provider, running, serve_embeddings
+from pydantic import SecretStr
 
 from backend.config import DEFAULT_COLLECTION
 from backend.types import IndexProgress
 from mcp_tools.gradio_endpoint import MCP_PATH
 
+KEY = "sk-operator-0123456789abcdef"
 pytestmark = pytest.mark.filterwarnings("ignore")  # Those of Gradio and uvicorn, in this process.
 
 
@@ -247,3 +250,82 @@ def test_a_misspelled_name_says_how_it_was_read(app: App) -> None:
 
     assert found["read_as"] == "send_with_retries"
     assert found["hits"][0]["path"] == "shop/retry.py"
+
+
+# Models that a provider serves, and no longer does
+
+
+@pytest.fixture(scope="module")
+def provider(app: App) -> Iterator[Provider]:
+    """Serves the model of `app`, and a reranker."""
+    embedder = app.workspace.load().embedder
+    with running(serve_embeddings(embedder.embed_query, key=KEY)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def served_elsewhere(serve: Callable[..., App], corpus: Path, provider: Provider) -> App:
+    """The same project, with both models at the provider."""
+    at = {"provider": "custom", "url": provider.url, "key": SecretStr(KEY)}
+    settings = {f"{part}_{name}": at[name] for part in ("embedder", "reranker") for name in at}
+    served = serve(
+        lambda workspace: (
+            lambda on_progress: workspace.index(
+                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
+            )
+        ),
+        **settings,
+        reranker="acme/rank",
+    )
+    assert served.preparation.wait(timeout_s=300).step == "ready"
+    return served
+
+
+@pytest.fixture
+def failing(provider: Provider) -> Iterator[Callable[[str], None]]:
+    """Let the provider refuse the key for one of its paths, until the test is over."""
+    behave = provider.behave
+
+    def fail(path: str) -> None:
+        provider.behave = lambda asked: (
+            Answer(status=401) if asked.path.endswith(path) else behave(asked)
+        )
+
+    yield fail
+    provider.behave = behave
+
+
+QUERY = "send a failed batch again with a longer pause"
+
+
+def test_a_whole_answer_says_nothing_of_what_could_have_been_missing(
+    served_elsewhere: App,
+) -> None:
+    found = answer(served_elsewhere, "search", query=QUERY)
+
+    assert not {"degraded", "note"} & found.keys()
+    assert found["reranked"] == found["candidates"] > 0
+
+
+def test_an_answer_without_the_embedding_model_says_so_and_why(
+    served_elsewhere: App, failing: Callable[[str], None]
+) -> None:
+    failing("/embeddings")
+    found = answer(served_elsewhere, "search", query=QUERY)
+
+    assert found["degraded"].startswith("Found by words alone, without the embedding model: ")
+    assert "refused the key" in found["degraded"]
+    assert found["hits"][0]["path"] in ("shop/retry.py", "docs/guide.md")
+    assert KEY not in json.dumps(found)
+
+
+def test_an_answer_without_the_reranker_says_so_and_why(
+    served_elsewhere: App, failing: Callable[[str], None]
+) -> None:
+    failing("/rerank")
+    found = answer(served_elsewhere, "search", query=f"{QUERY}, please")
+
+    assert "refused the key" in found["note"]
+    assert (found["reranked"], "degraded" in found) == (0, False)
+    assert all(hit["rank"] == hit["first_rank"] for hit in found["hits"])
+    assert KEY not in json.dumps(found)
