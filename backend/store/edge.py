@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +13,8 @@ import numpy as np
 import qdrant_edge as qe
 
 from backend.errors import DataFolderBusy, DataFolderUnusable, IndexDamaged
-from backend.globs import matching
 from backend.store.access import Access
+from backend.store.payload import accepted, from_payload, payload
 from backend.store.protocol import FACETS, Vocabulary, check_vectors
 from backend.store.quantization import edge_config
 from backend.types import (
@@ -46,7 +45,6 @@ one finds no room, the system ends the process rather than telling it."""
 _MAX_FACETS = 1_000
 _MAX_VALUES = 1_000_000
 """Above the number of files and symbols that a collection on one machine has."""
-_TOKENS = "tokens"
 _HOLLOW = qe.Filter(must=[qe.IsEmptyCondition("path")])
 _STORED = qe.Filter(must_not=[qe.IsEmptyCondition("path")])
 
@@ -148,7 +146,7 @@ class EdgeStore:
             qe.Point(
                 id=chunk.id,
                 vector={DENSE: vector, BM25: qe.SparseVector(terms.indices, terms.values)},
-                payload=_payload(chunk, packed),
+                payload=payload(chunk, packed),
             )
             for chunk, vector, terms, packed in zip(
                 chunks, dense.tolist(), sparse, tokens, strict=True
@@ -216,7 +214,7 @@ class EdgeStore:
             scores = {point.id: point.score for point in self._shard.query(request)}
             # By id the engine reads what the hits hold in half the time that a query takes for it.
             records = self._shard.retrieve(list(scores), with_payload=True, with_vector=False)
-        found = {record.id: _chunk(record) for record in records}
+        found = {record.id: from_payload(record.id, record.payload) for record in records}
         return [
             ScoredChunk(chunk=found[id][0], score=score, tokens=found[id][1])
             for id, score in scores.items()
@@ -224,19 +222,9 @@ class EdgeStore:
 
     def _filter(self, filters: Filters) -> qe.Filter | None:
         """The engine's form of filters; patterns become the paths that they match."""
-        wanted = {
-            "package": filters.packages,
-            "language": filters.languages,
-            "kind": filters.kinds,
-            "source": filters.sources,
-        }
-        if filters.paths:
-            paths = matching(filters.paths, self.distinct("path"))
-            wanted["path"] = paths or [""]  # No file has an empty path.
         must: list[qe.ConditionType] = [
-            qe.FieldCondition(key=key, match=qe.MatchAny(any=list(values)))
-            for key, values in wanted.items()
-            if values
+            qe.FieldCondition(key=field, match=qe.MatchAny(any=values))
+            for field, values in accepted(filters, lambda: self.distinct("path")).items()
         ]
         if filters.path_prefix:
             must.append(qe.FieldCondition(key="path", match=qe.MatchPrefix(filters.path_prefix)))
@@ -314,7 +302,7 @@ class EdgeStore:
         request = qe.ScrollRequest(filter=qe.Filter(must=conditions), limit=100, with_payload=True)
         with self._access.shared():
             records, _ = self._shard.scroll(request)
-        return [_chunk(record)[0] for record in records]
+        return [from_payload(record.id, record.payload)[0] for record in records]
 
     def __len__(self) -> int:
         return self._shard.count(qe.CountRequest(filter=_STORED))
@@ -358,20 +346,8 @@ def _index_fields(shard: qe.EdgeShard) -> None:
         shard.update(qe.UpdateOperation.create_field_index(field, index))
 
 
-def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
-    fields = asdict(chunk)
-    del fields["id"]
-    return fields | {_TOKENS: b64encode(tokens).decode()}
-
-
-def _chunk(point: qe.Record) -> tuple[Chunk, bytes]:
-    payload = dict(point.payload or {})
-    tokens = b64decode(str(payload.pop(_TOKENS)))
-    return Chunk(id=ChunkId(str(point.id)), **payload), tokens
-
-
 def _entries(records: Sequence[qe.Record]) -> Entries:
-    chunks, tokens = zip(*map(_chunk, records), strict=True)
+    chunks, tokens = zip(*(from_payload(one.id, one.payload) for one in records), strict=True)
     dense, sparse = [], []
     for record in records:
         named = cast(dict[str, Any], record.vector)

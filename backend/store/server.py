@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +13,8 @@ from loguru import logger
 from qdrant_client import QdrantClient, models
 
 from backend.errors import IndexDamaged, SearchError, StoreUnavailable
-from backend.globs import matching
 from backend.store.connection import QdrantServer
+from backend.store.payload import accepted, from_payload, payload
 from backend.store.protocol import FACETS, Vocabulary, check_vectors
 from backend.types import (
     Chunk,
@@ -51,7 +50,6 @@ _MAX_VALUES = 1_000_000
 _MAX_IN_A_FILE = 10_000
 _VALUES_LAST_S = 30.0
 """Seconds that the values of a field are remembered: other machines may write to the server."""
-_TOKENS = "tokens"
 Value = TypeVar("Value")
 
 
@@ -153,7 +151,7 @@ class ServerStore:
         check_vectors(dense, count=len(chunks), dimension=self._dimension)
         points = [
             models.PointStruct(
-                id=chunk.id, vector=_vectors(vector, terms), payload=_payload(chunk, packed)
+                id=chunk.id, vector=_vectors(vector, terms), payload=payload(chunk, packed)
             )
             for chunk, vector, terms, packed in zip(
                 chunks, dense.tolist(), sparse, tokens, strict=True
@@ -312,19 +310,9 @@ class ServerStore:
 
     def _filter(self, filters: Filters) -> models.Filter | None:
         """The server's form of filters; patterns become the paths that they match."""
-        wanted = {
-            "package": filters.packages,
-            "language": filters.languages,
-            "kind": filters.kinds,
-            "source": filters.sources,
-        }
-        if filters.paths:
-            paths = matching(filters.paths, self.distinct("path"))
-            wanted["path"] = paths or [""]  # No file has an empty path.
         must: list[models.Condition] = [
-            models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
-            for key, values in wanted.items()
-            if values
+            models.FieldCondition(key=field, match=models.MatchAny(any=values))
+            for field, values in accepted(filters, lambda: self.distinct("path")).items()
         ]
         if filters.path_prefix:
             prefix = models.MatchPrefix(prefix=filters.path_prefix)
@@ -438,22 +426,14 @@ def _vectors(dense: list[float], terms: SparseVector) -> dict[str, Any]:
     return vectors
 
 
-def _payload(chunk: Chunk, tokens: bytes) -> dict[str, object]:
-    fields = asdict(chunk)
-    del fields["id"]
-    return fields | {_TOKENS: b64encode(tokens).decode()}
-
-
 def _scored(point: models.ScoredPoint) -> ScoredChunk:
     chunk, tokens = _chunk(point)
     return ScoredChunk(chunk=chunk, score=point.score, tokens=tokens)
 
 
 def _chunk(point: models.ScoredPoint | models.Record) -> tuple[Chunk, bytes]:
-    payload = dict(point.payload or {})
     try:
-        tokens = b64decode(str(payload.pop(_TOKENS)))
-        return Chunk(id=ChunkId(str(point.id)), **payload), tokens
+        return from_payload(point.id, point.payload)
     except (KeyError, TypeError, ValueError) as exc:
         raise IndexDamaged(
             f"Point {point.id} on the Qdrant server is not a chunk.",
