@@ -118,6 +118,25 @@ class GraphWriter:
             accuracy_level=4,
         )
 
+    def swiglu(self, value: str, gate: str, up: str, *, width: int) -> str:
+        """Two projections of `width` each, the one opened by the SiLU of the other."""
+        both = self.project(value, gate, up)
+        halves = self.constant("halves", np.array([width] * 2, np.int64))
+        gates = self.node("Split", [both, halves], outputs=2, axis=-1)
+        opened = self.node("QuickGelu", [gates], domain=MICROSOFT, alpha=1.0)  # x sigmoid(x): SiLU.
+        return self.node("Mul", [opened, f"{gates}.1"])
+
+    def rotations(self, positions: int, size: int, theta: float) -> None:
+        """Add `cos` and `sin`, the tables of rotary positions, each (positions, size / 2).
+
+        Source: Su et al. 2021, arXiv:2104.09864.
+        """
+        even = np.arange(0, size, 2, dtype=np.float32)
+        frequencies = (1.0 / theta ** (even / np.float32(size))).astype(np.float32)
+        angles = np.outer(np.arange(positions, dtype=np.float32), frequencies)
+        self.constant("cos", np.cos(angles).astype(np.float32))
+        self.constant("sin", np.sin(angles).astype(np.float32))
+
     def save(self, hidden: str, *, width: int, inputs: Sequence[str]) -> None:
         """Write the file, with `hidden` as its only output `last_hidden_state`."""
         self._data.close()
@@ -182,13 +201,3 @@ def quantize_blocks(
     if bits == 4:
         codes = codes[..., 0::2] | (codes[..., 1::2] << 4)
     return codes, scales.reshape(-1)
-
-
-def rotations(positions: int, size: int, theta: float) -> tuple[FloatArray, FloatArray]:
-    """Cosines and sines of rotary positions, each of shape (positions, size / 2).
-
-    Source: Su et al. 2021, arXiv:2104.09864.
-    """
-    frequencies = 1.0 / theta ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
-    angles = np.outer(np.arange(positions, dtype=np.float32), frequencies.astype(np.float32))
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.inference.graph import MICROSOFT, GraphWriter, rotations
+from backend.inference.graph import MICROSOFT, GraphWriter
 
 INPUTS = ("input_ids", "token_type_ids")
 
@@ -88,9 +88,7 @@ def write_nomic(graph: GraphWriter, shape: NomicShape, *, positions: int) -> Non
     Raises:
         KeyError: A tensor is missing.
     """
-    head = shape.hidden // shape.heads
-    for name, table in zip(("cos", "sin"), rotations(positions, head, shape.theta), strict=True):
-        graph.constant(name, table)
+    graph.rotations(positions, shape.hidden // shape.heads, shape.theta)
     where = graph.node("Shape", ["input_ids"], start=1, end=2)
     zero = graph.constant("zero", np.array(0, np.int64))
     one = graph.constant("one", np.array(1, np.int64))
@@ -122,11 +120,9 @@ def _layer(graph: GraphWriter, hidden: str, order: str, name: str, shape: NomicS
     )
     summed = graph.node("Add", [graph.project(attended, f"{name}.attn.out_proj.weight"), hidden])
     hidden = _normalized(graph, summed, f"{name}.norm1", shape)
-    both = graph.project(hidden, f"{name}.mlp.fc12.weight", f"{name}.mlp.fc11.weight")
-    halves = graph.constant("halves", np.array([shape.inner] * 2, np.int64))
-    gate = graph.node("Split", [both, halves], outputs=2, axis=-1)
-    open_ = graph.node("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)  # x sigmoid(x): SiLU.
-    gated = graph.node("Mul", [open_, f"{gate}.1"])
+    gated = graph.swiglu(
+        hidden, f"{name}.mlp.fc12.weight", f"{name}.mlp.fc11.weight", width=shape.inner
+    )
     summed = graph.node("Add", [graph.project(gated, f"{name}.mlp.fc2.weight"), hidden])
     return _normalized(graph, summed, f"{name}.norm2", shape)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from backend.inference.graph import MICROSOFT, GraphWriter, rotations
+from backend.inference.graph import MICROSOFT, GraphWriter
 
 INPUTS = ("input_ids",)
 
@@ -71,9 +71,7 @@ def write_qwen(graph: GraphWriter, shape: QwenShape, *, positions: int) -> None:
     Raises:
         KeyError: A tensor is missing.
     """
-    head = shape.hidden // shape.heads
-    for name, table in zip(("cos", "sin"), rotations(positions, head, shape.theta), strict=True):
-        graph.constant(name, table)
+    graph.rotations(positions, shape.hidden // shape.heads, shape.theta)
     length = graph.node("Shape", ["input_ids"], start=1, end=2)
     total = graph.node("Cast", [graph.node("Squeeze", [length])], to=TensorProto.INT32)
     one = graph.constant("one", np.array([1], np.int64))
@@ -109,11 +107,9 @@ def _layer(
     )
     hidden = graph.node("Add", [graph.project(attended, f"{attention}.o_proj.weight"), hidden])
     normed = _normalized(graph, hidden, f"{name}.post_attention_layernorm.weight", shape)
-    both = graph.project(normed, f"{name}.mlp.gate_proj.weight", f"{name}.mlp.up_proj.weight")
-    halves = graph.constant("halves", np.array([shape.inner] * 2, np.int64))
-    gate = graph.node("Split", [both, halves], outputs=2, axis=-1)
-    open_ = graph.node("QuickGelu", [gate], domain=MICROSOFT, alpha=1.0)  # x sigmoid(x): SiLU.
-    gated = graph.node("Mul", [open_, f"{gate}.1"])
+    gated = graph.swiglu(
+        normed, f"{name}.mlp.gate_proj.weight", f"{name}.mlp.up_proj.weight", width=shape.inner
+    )
     return graph.node("Add", [graph.project(gated, f"{name}.mlp.down_proj.weight"), hidden])
 
 
