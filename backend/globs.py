@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Sequence
 
 import pathspec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from backend.errors import InvalidQuery
 
@@ -23,7 +26,7 @@ def matching(globs: Sequence[str], paths: Iterable[str]) -> list[str]:
     lines = [_checked(glob) for glob in globs]
     if all(line.startswith("!") for line in lines):
         lines.insert(0, "**")
-    return list(pathspec.PathSpec.from_lines("gitignore", lines).match_files(paths))
+    return list(pathspec.PathSpec(_rules(lines)).match_files(paths))
 
 
 def check_globs(globs: Sequence[str]) -> None:
@@ -36,14 +39,29 @@ def check_globs(globs: Sequence[str]) -> None:
         _checked(glob)
 
 
+def ignoring(text: str) -> pathspec.GitIgnoreSpec:
+    """The rules of an ignore file; lines that are no patterns say nothing, as in git."""
+    return pathspec.GitIgnoreSpec(_rules(text.splitlines()))
+
+
+def _rules(lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
+    """Lines as patterns, without those that are none.
+
+    They are matched by RE2, in linear time: backtracking would take years for `*a*a*a*a*a*a*b`.
+    """
+    rules = []
+    for line in lines:
+        with contextlib.suppress(ValueError, re.error):
+            rules.append(GitIgnoreSpecPattern(line))
+    return rules
+
+
 def _checked(glob: str) -> str:
     line = glob.strip()
     pattern = line.removeprefix("!")
     if pattern.startswith("#"):  # A comment in a file, a name here.
         line = line.replace("#", "\\#", 1)
-    try:
-        pathspec.PathSpec.from_lines("gitignore", [line])
-    except ValueError:
+    if not _rules([line]):
         pattern = ""
     if not pattern.strip("/") or pattern.count("[") > pattern.count("]"):
         raise InvalidQuery(

@@ -8,6 +8,7 @@ import pytest
 
 from backend.config import Settings
 from backend.errors import InvalidQuery
+from backend.globs import matching
 from backend.query import MAX_QUERY_CHARS, make_query, values
 from backend.types import Filters, Query
 
@@ -102,7 +103,14 @@ def test_filters_take_one_value_or_several(given: object, expected: tuple[str, .
     assert values(given) == expected
 
 
-@pytest.mark.parametrize("glob", ["!", "/", "\\", "", " ", "src/[ab", "!/"])
+def test_a_path_pattern_that_would_backtrack_for_years_is_matched_at_once() -> None:
+    paths = ["a" * 200 + ".py", "a" * 200 + "b"]
+
+    assert matching(["*a" * 30 + "b"], paths) == paths[1:]
+    assert matching(["**/" * 50 + "a*.py"], paths) == paths[:1]
+
+
+@pytest.mark.parametrize("glob", ["!", "/", "\\", "", " ", "src/[ab", "!/", "[z-a]", "a\\"])
 def test_a_path_pattern_that_is_none_is_refused(glob: str) -> None:
     with pytest.raises(InvalidQuery, match=r"is not a path pattern\. Write it as in \.gitignore"):
         ask(filters=Filters(paths=[glob]))

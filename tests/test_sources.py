@@ -73,6 +73,13 @@ def test_gitignore_decides_as_git_does(tmp_path: Path) -> None:
     assert skipped["ignored"] == 5
 
 
+def test_lines_of_an_ignore_file_that_are_no_patterns_say_nothing(tmp_path: Path) -> None:
+    rules = {".gitignore": "*.gen.py\n[z-a]\na\\\n!\nbuild/\n"}
+    files = dict.fromkeys(["a.py", "b.gen.py", "build/c.py"], "x = 1")
+
+    assert read_folder(tmp_path, files | rules)[0] == ["a.py"]
+
+
 def test_rankscopeignore_leaves_out_what_git_keeps(tmp_path: Path) -> None:
     files = {"vendored/a.py": "a", "b.py": "b", ".rankscopeignore": "vendored/\n"}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pathspec
 
+from backend.globs import ignoring
 from backend.ingestion.files import SKIPPED_FOLDERS, Skipped
 from backend.ingestion.sources.source import tree_order
 
@@ -21,9 +22,7 @@ class Scope:
 
     def within(self, folder: str, ignore_files: Sequence[str]) -> Scope:
         """The scope of a folder (`""` or `a/b/`) that holds these ignore files, given as text."""
-        found = [
-            (folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines())) for text in ignore_files
-        ]
+        found = [(folder, ignoring(text)) for text in ignore_files]
         return Scope((*reversed(found), *self.rules)) if found else self
 
     def leaves_out(self, path: str) -> str:
