@@ -44,10 +44,7 @@ class Assess:
             return Confidence(label="none", cosine=None, coverage=0.0)
         best = [hit.chunk for hit in found[:LOOKED_AT]]
         asked = self.stems(located.text)
-        coverage = max(
-            len(asked & self.stems(f"{chunk.path} {chunk.symbol} {chunk.text}")) / (len(asked) or 1)
-            for chunk in best
-        )
+        coverage = max(len(asked & self.stems(chunk.passage)) / (len(asked) or 1) for chunk in best)
         if located.dense is None:
             return Confidence(label="unknown", cosine=None, coverage=coverage)
         vectors = self.vectors([chunk.id for chunk in best])
