@@ -510,7 +510,7 @@ def build_pipeline(
     return SearchPipeline(
         read=ReadNames(holds=holds, symbols=lambda: store.distinct("symbol")),
         embed=EmbedQuery(models.embedder, limit=RANKED),
-        retrieve=Retrieve(search=store.search, paths=lambda: store.distinct("path")),
+        retrieve=Retrieve(search=store.search, paths=lambda: store.distinct("path"), at=store.at),
         rank=Rank(bm25.stem).without(without_signals),
         assess=Assess(
             stems=bm25.stems, vectors=store.vectors, calibrated=identity.model == BUNDLED_EMBEDDER

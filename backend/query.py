@@ -15,6 +15,7 @@ MAX_CANDIDATES = 100
 MAX_BUDGET_MS = 60_000
 MAX_GLOBS = 50
 MAX_LINE = 100_000_000
+MAX_PATH_CHARS = 4_096
 CONFIDENCE_FLOORS: tuple[ConfidenceLabel, ...] = ("low", "medium", "high")
 """From the least to the most demanding."""
 
@@ -70,6 +71,10 @@ def check_place(path: str, line: int, top_k: int) -> tuple[str, int, int]:
     path = path.strip().replace("\\", "/").removeprefix("./").strip("/")
     if not path:
         raise InvalidQuery("The path is empty.", fix="Name a file of the collection.")
+    if len(path) > MAX_PATH_CHARS:
+        raise InvalidQuery(
+            f"The path has {len(path):,} characters.", fix="Name a file as search gives it."
+        )
     line = int(_in_range("line", line, 1, MAX_LINE))
     return path, line, int(_in_range("top_k", top_k, 1, MAX_TOP_K))
 

@@ -71,6 +71,7 @@ class Filters:
     path_prefix: str = ""
     paths: Sequence[str] = ()
     """Patterns as in `.gitignore`, such as `src/**/*.py`; `!tests/` leaves out."""
+    ids: Sequence[ChunkId] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -388,6 +388,8 @@ def _condition(given: Any) -> Any:
         return qe.IsEmptyCondition(given["is_empty"]["key"])
     if set(given) & {"must", "must_not", "should"}:
         return _filter(given)
+    if "has_id" in given:
+        return qe.HasIdCondition(set(given["has_id"]))
     if "range" in given:
         limits = {edge: value for edge, value in given["range"].items() if value is not None}
         return qe.FieldCondition(key=given["key"], range=qe.RangeFloat(**limits))

@@ -193,6 +193,14 @@ def test_in_a_handful_of_files_names_tell_nothing() -> None:
     assert order("session", found) == [hit.chunk.path for hit in found]
 
 
+def test_the_line_that_a_query_gives_tells_the_chunks_of_one_file_apart() -> None:
+    found = hits("lib/client.py", "lib/client.py")[:2]
+    late = chunk(1, path="lib/client.py", start_line=100, end_line=140)
+    found[1] = ScoredChunk(chunk=late, score=found[0].score - 0.5)
+
+    assert rank("/srv/app/lib/client.py:120", found).found[0].chunk == late
+
+
 def test_no_candidates_stay_none() -> None:
     assert rank("session", []).found == []
 
@@ -210,6 +218,10 @@ def test_name_signals_together_are_worth_less_than_a_clearly_better_text() -> No
         ("src/foo/bar.rs", [Place("src/foo/bar.rs", None)]),
         ("bar.py:120 is wrong", [Place("bar.py", 120)]),
         ("./a/b.go#L7", [Place("a/b.go", 7)]),
+        ("../../a/b.go", [Place("a/b.go", None)]),
+        ("at f (/app/src/a.ts:10:5)", [Place("app/src/a.ts", 10)]),
+        (r"C:\src\a.py:3", [Place("src/a.py", 3)]),
+        ("https://x.org/o/r/blob/v1/src/a.py#L9", [Place("x.org/o/r/blob/v1/src/a.py", 9)]),
         ('File "x/y.py", line 12, in f', [Place("x/y.py", 12)]),
         ("look in src/foo", [Place("src/foo", None)]),
         ("no path here, and/or none", [Place("and/or", None)]),
@@ -218,6 +230,24 @@ def test_name_signals_together_are_worth_less_than_a_clearly_better_text() -> No
 )
 def test_paths_are_read(text: str, expected: list[Place]) -> None:
     assert list(places(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "files"),
+    [
+        ("api/client.py", ["src/api/client.py", "api/client.py"]),
+        ("client.py", ["src/api/client.py", "api/client.py", "src/client.py"]),
+        ("home/me/site-packages/api/client.py", ["src/api/client.py", "api/client.py"]),
+        ("work/setup.py", ["setup.py"]),
+        ("docs/client.py", []),
+        ("pi/client.py", []),
+        ("README.md", []),
+    ],
+)
+def test_a_place_names_the_files_whose_paths_end_as_it_does(place: str, files: list[str]) -> None:
+    every = ["src/api/client.py", "api/client.py", "src/client.py", "setup.py", "docs/README"]
+
+    assert Place(place, None).among(every) == files
 
 
 @pytest.mark.parametrize(
@@ -290,15 +320,20 @@ def retrieved(text: str, files: Sequence[str], **filters: object) -> list[Locate
     located = Located(
         dense=None, sparse=SparseVector([], []), filters=Filters(**filters), limit=5, text=text
     )
-    found = Retrieve(search=search, paths=lambda: tuple(files))(located)
+    at = {("src/api/client.py", 3): [hits("at.py")[0].chunk]}
+    stage = Retrieve(
+        search=search, paths=lambda: tuple(files), at=lambda path, line: at.get((path, line), [])
+    )
+    found = stage(located)
     assert len({hit.chunk.id for hit in found}) == len(found)
     return asked
 
 
 def test_the_files_that_a_query_names_are_searched_as_well() -> None:
-    _, named = retrieved("what is in api/client.py:3", ["src/api/client.py", "src/client.py"])
+    _, named, line = retrieved("what is in api/client.py:3", ["src/api/client.py", "src/client.py"])
 
     assert named.filters.paths == ["/src/api/client.py"]
+    assert line.filters.ids == [hits("at.py")[0].chunk.id]
 
 
 def test_a_named_file_still_has_to_pass_the_filters() -> None:
@@ -329,14 +364,17 @@ def assessed(
         vectors=lambda ids: dict.fromkeys(ids, np.array([cosine, other], np.float32)),
         calibrated=calibrated,
     )
-    located = Located(
+    return assess(asked_for(text, dense=dense), [hit])
+
+
+def asked_for(text: str, *, dense: bool = True) -> Located:
+    return Located(
         dense=np.array([1, 0], np.float32) if dense else None,
         sparse=SparseVector([], []),
         filters=Filters(),
         limit=5,
         text=text,
     )
-    return assess(located, [hit])
 
 
 @pytest.mark.parametrize(
@@ -361,6 +399,15 @@ def test_what_confidence_rests_on_is_told() -> None:
 
     assert found.cosine == pytest.approx(0.4)
     assert found.coverage == pytest.approx(2 / 3)
+
+
+def test_markup_is_no_evidence() -> None:
+    """A web page is searched by what it says; `div` and `class` stand in every one of them."""
+    markup = {"text": '<div class="span">send</div>', "plain": "send"}
+    page = ScoredChunk(chunk=chunk(0, path="a.html", symbol="", **markup), score=1.0)
+    assess = Assess(stems=bm25.stems, vectors=lambda ids: {}, calibrated=True)
+
+    assert assess(asked_for("send div class span"), [page]).coverage == pytest.approx(1 / 4)
 
 
 def test_without_a_measure_confidence_is_unknown() -> None:

@@ -82,7 +82,14 @@ def test_an_ambiguous_path_is_refused_with_the_files(
 
 @pytest.mark.parametrize(
     ("path", "line", "top_k"),
-    [("", 1, 5), ("a\udce9.py", 1, 5), ("a.py", 0, 5), ("a.py", True, 5), ("a.py", 1, 101)],
+    [
+        ("", 1, 5),
+        ("x" * 5_000, 1, 5),
+        ("a\udce9.py", 1, 5),
+        ("a.py", 0, 5),
+        ("a.py", True, 5),
+        ("a.py", 1, 101),
+    ],
 )
 def test_a_bad_place_is_refused(workspace: Workspace, path: str, line: int, top_k: int) -> None:
     with pytest.raises(InvalidQuery):
@@ -139,3 +146,5 @@ def test_a_path_and_line_answer_with_that_place(workspace: Workspace) -> None:
     response = workspace.search("color.py:2", collection="code")
 
     assert response.hits[0].chunk.path == "src/color.py"
+    trace = 'File "/home/me/lib/python3.11/site-packages/src/color.py", line 2, in mix'
+    assert workspace.search(trace, collection="code").hits[0].chunk.path == "src/color.py"

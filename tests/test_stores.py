@@ -294,6 +294,13 @@ def test_sources_are_told_apart(empty_store: ChunkStore) -> None:
     assert ids(empty_store, ask(text="upsert", sources=["dir:b"])) == [there.id]
 
 
+def test_chunks_are_searched_among_given_ones(store: ChunkStore) -> None:
+    wanted = [CHUNKS[3].id, CHUNKS[40].id, "00000000-0000-4000-8000-000000000000"]
+
+    assert set(ids(store, ask(text="upsert", ids=wanted))) == {CHUNKS[3].id, CHUNKS[40].id}
+    assert ids(store, ask(text="upsert", ids=wanted, path_prefix="elsewhere/")) == []
+
+
 def test_a_place_is_in_the_chunk_that_holds_its_line(store: ChunkStore) -> None:
     assert list(store.at(CHUNKS[9].path, CHUNKS[9].start_line)) == [CHUNKS[9]]
     assert list(store.at(CHUNKS[9].path, CHUNKS[9].end_line)) == [CHUNKS[9]]

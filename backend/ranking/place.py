@@ -22,13 +22,13 @@ def find_place(
     Args:
         paths: All paths of the collection.
         at: The chunks of the files of a path that hold a line.
-        path: One of them, or the end of a single one.
+        path: One of them, or what `Place.among` takes for a single one.
         line: From 1.
 
     Raises:
         UnknownPlace: No file of that path, several, or none of its chunks holds the line.
     """
-    held = [path] if path in paths else [one for one in paths if Place(path, line).is_in(one)]
+    held = [path] if path in paths else Place(path, line).among(paths)
     if len(held) > 1:
         named = ", ".join(sorted(held)[:_NAMED])
         raise UnknownPlace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 Stem = Callable[[str], int | None]
@@ -14,7 +14,7 @@ _WORD = re.compile(r"\w+")
 _NAME = re.compile(r"[A-Za-z_$@][\w$]*(?:(?:\.|::|#|->|/|:|\\)[A-Za-z_][\w$]*)*[?!]?")
 _JOINED = re.compile(r"\.|::|#|->|/|:|\\")
 _PATH = re.compile(
-    r"(?<![\w/.-])(?P<path>(?:[\w.@+-]+/)*[\w.@+-]*\.[A-Za-z]\w{0,9}|(?:[\w.@+-]+/)+[\w.@+-]+)"
+    r"(?<![\w/.-])(?:\.{0,2}/)*(?P<path>(?:[\w.@+-]+/)*[\w.@+-]*\.[A-Za-z]\w{0,9}|(?:[\w.@+-]+/)+[\w.@+-]+)"
     r"(?:(?::|\", line |#L)(?P<line>\d+))?"
 )
 _MAX_PLACES = 8
@@ -24,14 +24,36 @@ _MAX_JOINED_WORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, or the end of its path, and a line in it where one is given."""
+    """A file by its path, or a part or more of it, and a line in it where one is given."""
 
     path: str
     line: int | None
 
-    def is_in(self, path: str) -> bool:
-        """Whether a file's path ends with this one, in whole components."""
-        return path == self.path or path.endswith("/" + self.path)
+    def among(self, paths: Iterable[str]) -> list[str]:
+        """The files that this may be: those whose path ends as it does, for as long as possible.
+
+        Either path may begin before the other. Where both begin apart, as in a stack trace from
+        another machine, they share two components at least.
+        """
+        wanted = self.path.split("/")
+        ends = {path: path.split("/") for path in paths if path.endswith(wanted[-1])}
+        shared = {path: _shared_end(parts, wanted) for path, parts in ends.items()}
+        most = max(shared.values(), default=0)
+        return [
+            path
+            for path, count in shared.items()
+            if count == most and count >= min(len(wanted), len(ends[path]), _SHARED)
+        ]
+
+
+_SHARED = 2
+"""Components that paths share which begin apart: one, a file's name, says too little."""
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """Components that are the same, counted from the end."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +103,8 @@ def read(text: str, stem: Stem) -> Reading:
 def places(text: str) -> tuple[Place, ...]:
     """The words that look like files: `bar.py:120`, `src/foo/bar`, `File "a/b.py", line 7`."""
     found = dict.fromkeys(
-        Place(match["path"].removeprefix("./"), int(match["line"]) if match["line"] else None)
-        for match in _PATH.finditer(text)
+        Place(match["path"], int(match["line"]) if match["line"] else None)
+        for match in _PATH.finditer(text.replace("\\", "/"))
     )
     return tuple(found)[:_MAX_PLACES]
 

@@ -21,7 +21,8 @@ RANKED = 100
 """Retrieved chunks that the signals order; the right place is hardly ever below the best fifty."""
 SIGNAL_NAMES = (*(signal.name for signal in SIGNALS), SAME_FILE)
 MIN_FILES = 4
-"""Files among the candidates below which names tell nothing: the order stays as retrieved."""
+"""Files among the candidates below which their names tell nothing: only what tells the chunks of a
+file apart counts then."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Rank:
     def __call__(self, candidates: Candidates, /) -> Candidates:
         query, found = candidates.query, candidates.found
         added: list[dict[str, float]] = [{} for _ in found]
-        if len({(hit.chunk.source, hit.chunk.path) for hit in found}) >= MIN_FILES:
+        if found:
             self._add(query.sought, found, added)
         scores = [hit.score + sum(one.values()) for hit, one in zip(found, added, strict=True)]
         order = sorted(range(len(found)), key=lambda i: -scores[i])[
@@ -69,11 +70,14 @@ class Rank:
         self, text: str, found: Sequence[ScoredChunk], added: Sequence[dict[str, float]]
     ) -> None:
         field = Field(read(text, self.stem), found, self.stem)
+        few = len(field.paths) < MIN_FILES
         for signal in self.signals:
+            if few and not signal.within_file:
+                continue
             for one, value in zip(added, signal.values(field), strict=True):
                 if value:
                     one[signal.name] = signal.weight * value
-        if not self.same_file:
+        if few or not self.same_file:
             return
         above: Counter[tuple[str, str]] = Counter()
         for i in sorted(

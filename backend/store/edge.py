@@ -228,6 +228,8 @@ class EdgeStore:
         ]
         if filters.path_prefix:
             must.append(qe.FieldCondition(key="path", match=qe.MatchPrefix(filters.path_prefix)))
+        if filters.ids:
+            must.append(qe.HasIdCondition(set(filters.ids)))
         return qe.Filter(must=must) if must else None
 
     def searched_with(

@@ -160,4 +160,5 @@ def _passes(chunk: Chunk, filters: Filters) -> bool:
         and (not filters.sources or chunk.source in filters.sources)
         and (not filters.paths or matching(filters.paths, [chunk.path]) != [])
         and chunk.path.startswith(filters.path_prefix)
+        and (not filters.ids or chunk.id in filters.ids)
     )

@@ -317,6 +317,8 @@ class ServerStore:
         if filters.path_prefix:
             prefix = models.MatchPrefix(prefix=filters.path_prefix)
             must.append(models.FieldCondition(key="path", match=prefix))
+        if filters.ids:
+            must.append(models.HasIdCondition(has_id=list(filters.ids)))
         return models.Filter(must=must) if must else None
 
     def _info(self) -> models.CollectionInfo:
