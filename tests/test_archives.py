@@ -93,6 +93,17 @@ def test_an_archive_that_names_a_file_outside_its_root_is_refused(
         read(pack({name: "x", "a.py": "a"}))
 
 
+def test_a_colon_in_a_name_and_what_macos_adds_are_no_reason_to_refuse_an_archive(
+    pack: Callable[[Files], Source],
+) -> None:
+    source = pack({"shop/to do: sell.md": "x", "shop/a.py": "x", "__MACOSX/shop/._a.py": "\0"})
+    paths, skipped = read(source)
+
+    assert paths == ["a.py", "to do: sell.md"]
+    assert skipped == {"tool or dependency folder": 1}
+    assert read(pack({"note: a.md": "x", "b.py": "x"}))[0] == ["b.py", "note: a.md"]
+
+
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     pack: Callable[[Files], Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

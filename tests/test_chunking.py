@@ -241,6 +241,19 @@ def test_sections_of_asciidoc_are_named_and_listings_are_not_sections() -> None:
     ]
 
 
+def test_titles_of_asciidoc_may_be_underlined_and_blocks_are_not_titles() -> None:
+    text = (
+        "shop(1)\n=======\n\nNAME\n----\nshop - sells\n\n[[run]]\n== Run ==\n\n.Sh\n----\n== a\n----\n"
+        "\n[sh]\n----\nB\n----\n\nLast words\nSold\n----\n== b\n----\n"
+    )
+
+    assert [one[1] for one in outline(cut(text, "shop.adoc"))] == [
+        "shop(1)",
+        "shop(1) > NAME",
+        "shop(1) > Run",
+    ]
+
+
 def test_a_wheels_readme_lies_behind_the_headers_of_its_metadata() -> None:
     text = "Metadata-Version: 2.1\nName: shop\n# no heading: 1\n\n# Shop\n\nSells.\n"
     headers, readme = cut(text, "shop-1.0.dist-info/METADATA")

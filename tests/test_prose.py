@@ -116,6 +116,18 @@ def test_cells_of_a_notebook_stand_under_the_headings_before_them() -> None:
     ]
 
 
+def test_cells_of_an_old_notebook_are_read() -> None:
+    cell = {
+        "cell_type": "code",
+        "input": ["def one():\n", "    pass"],
+        "outputs": [{"png": "A" * 900}],
+    }
+    text = json.dumps({"worksheets": [{"cells": [cell]}], "nbformat": 3}, indent=1)
+    (one,) = cut(text, "old.ipynb")
+
+    assert (one.plain, one.defines) == ("def one():\n    pass", "one")
+
+
 def test_lines_of_a_notebook_are_those_of_its_file() -> None:
     text = notebook(code('print("é")'))
     (one,) = cut(text, "a.ipynb")

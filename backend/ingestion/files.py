@@ -10,11 +10,14 @@ from hashlib import sha1
 from backend.ingestion.skipping import skip_read, skip_unread
 from backend.types import FloatArray, Kind
 
+MAC_FOLDER = "__MACOSX"
+"""What macOS adds to a zip: what its file system knows of each file."""
 SKIPPED_FOLDERS = frozenset(
     {
         *("__pycache__", "node_modules", "site-packages", "bower_components", "venv", ".venv"),
         *(".git", ".hg", ".svn", ".tox", ".nox", ".mypy_cache", ".ruff_cache", ".pytest_cache"),
         *(".idea", ".vscode", ".gradle", ".next", ".terraform"),
+        MAC_FOLDER,
     }
 )
 

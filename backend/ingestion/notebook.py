@@ -34,18 +34,20 @@ class Notebook:
 def read_notebook(tree: Tree) -> Notebook:
     """Find the cells in the tree of a notebook's JSON; what is not a notebook has none."""
     root = _members(tree.root_node.named_children[0]) if tree.root_node.named_children else {}
-    cells = root.get("cells")
+    sheets = _items(root.get("worksheets"))  # As notebooks were before version 4.
+    holders = [root, *map(_members, sheets)]
     spec = _members(_members(root.get("metadata")).get("kernelspec"))
     named = _string(spec.get("language")).lower() or "python"
     return Notebook(
-        tuple(_cell(node) for node in cells.named_children) if cells is not None else (),
+        tuple(_cell(node) for holder in holders for node in _items(holder.get("cells"))),
         _CODE_LANGUAGES.get(named, "python"),
     )
 
 
 def _cell(node: Node) -> Cell:
     members = _members(node)
-    return Cell(_string(members.get("cell_type")), tuple(_source(members.get("source"))))
+    source = members.get("source") or members.get("input")
+    return Cell(_string(members.get("cell_type")), tuple(_source(source)))
 
 
 def _source(node: Node | None) -> Iterator[tuple[int, str]]:
@@ -54,6 +56,10 @@ def _source(node: Node | None) -> Iterator[tuple[int, str]]:
             yield from _source(child)
     elif node is not None and node.type == "string":
         yield node.start_point.row, _string(node).removesuffix("\n")
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.named_children if node is not None and node.type == "array" else []
 
 
 def _members(node: Node | None) -> dict[str, Node]:

@@ -13,6 +13,8 @@ _UNDERLINES = set("=-~^\"'`#*+.:_")
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _HTML_HEADING = re.compile(r"<h([1-6])\b[^>]*>(.*?)</h\1\s*>", re.I | re.S)
 _TAG = re.compile(r"<[^<>]*>")
+_TITLE = re.compile(r"[^.\[=/:|+*\s-].*\w")
+"""No line of AsciiDoc that belongs to the block below it, such as `.Title` and `[source]`."""
 _FRONT_MATTER_LINES = 100
 
 Heading = tuple[int, int, str]
@@ -93,11 +95,26 @@ def _rst(lines: Sequence[str]) -> Iterator[Heading]:
 
 
 def _asciidoc(lines: Sequence[str]) -> Iterator[Heading]:
+    """Titles stand behind `==` or, in one paragraph with nothing else, above an underline."""
     fence = ""
     for i, line in enumerate(lines):
-        mark = line.rstrip()
+        mark, above = line.rstrip(), lines[i - 1].rstrip() if i else ""
+        if not fence and _underlines(mark, above) and (i == 1 or _is_apart(lines[i - 2])):
+            yield i - 1, "=-~^+".index(mark[0]) + 1, above
+            continue
         if mark[:4] in ("----", "....", "++++", "////") and len(set(mark)) == 1:
             fence = "" if fence == mark else fence or mark
-        marks, _, title = line.partition(" ")
+        marks, _, title = mark.partition(" ")
         if not fence and title.strip() and set(marks) == {"="} and len(marks) <= 6:
-            yield i, len(marks), title.strip()
+            yield i, len(marks), title.removesuffix(f" {marks}").strip()
+
+
+def _underlines(mark: str, title: str) -> bool:
+    """Whether a line is what AsciiDoc underlines a title with: about as long as that."""
+    is_line = len(mark) > 2 and len(set(mark)) == 1 and mark[0] in "=-~^+"
+    return is_line and abs(len(mark) - len(title)) < 2 and bool(_TITLE.match(title))
+
+
+def _is_apart(line: str) -> bool:
+    """Whether AsciiDoc takes a line for none of the paragraph below it."""
+    return not line.strip() or line.startswith(("[", "//", ":"))

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TypeAlias
 
 from backend.errors import InvalidSource, SourceUnavailable, UnsafeArchive
-from backend.ingestion.files import Skipped, SourceFile, decode
+from backend.ingestion.files import MAC_FOLDER, Skipped, SourceFile, decode
 from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, select
 from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.source import readable
@@ -54,6 +54,7 @@ class _Member:
     read: Callable[[], bytes]
 
 
+_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _SUFFIX = re.compile(r"(?:\.(?:zip|whl|tar|tgz|gz|bz2|xz))+$", re.IGNORECASE)
 
 
@@ -187,7 +188,7 @@ def _path(name: str) -> str:
         UnsafeArchive: It lies outside.
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
+    if path.is_absolute() or ".." in path.parts or _DRIVE.match(name):
         raise UnsafeArchive(
             f"The archive names a file outside its root: {readable(name)[:200]!r}.",
             fix="Do not use this archive.",
@@ -213,11 +214,15 @@ def _check_number(files: int) -> None:
 
 
 def _without_root(members: dict[str, _Member]) -> dict[str, _Member]:
-    """Take off the one folder that holds everything, such as `project-1.0`."""
-    roots = {path.partition("/")[0] for path in members}
-    if len(roots) != 1 or not all("/" in path for path in members):
+    """Take off the one folder that holds everything, such as `project-1.0`.
+
+    What macOS puts beside it into a zip does not count.
+    """
+    roots = {path.partition("/")[0] for path in members} - {MAC_FOLDER}
+    root = f"{min(roots, default='')}/"
+    if len(roots) != 1 or not all(path.startswith((root, f"{MAC_FOLDER}/")) for path in members):
         return members
-    return {path.partition("/")[2]: member for path, member in members.items()}
+    return {path.removeprefix(root): member for path, member in members.items()}
 
 
 def _read_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
