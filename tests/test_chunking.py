@@ -243,7 +243,8 @@ def test_sections_of_asciidoc_are_named_and_listings_are_not_sections() -> None:
 
 def test_titles_of_asciidoc_may_be_underlined_and_blocks_are_not_titles() -> None:
     text = (
-        "shop(1)\n=======\n\nNAME\n----\nshop - sells\n\n[[run]]\n== Run ==\n\n.Sh\n----\n== a\n----\n"
+        "shop(1)\n=======\n\nNAME\n----\nshop - sells\n\n[[run]]\n== Run ==\n"
+        "\n.Sh\n----\n== a\n----\n"
         "\n[sh]\n----\nB\n----\n\nLast words\nSold\n----\n== b\n----\n"
     )
 
