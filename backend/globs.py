@@ -7,9 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 
 import pathspec
+import re2
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from backend.errors import InvalidQuery
+
+MAX_GLOB_CHARS = 1000
+_NAMED = re.compile(r"\[:(\w+):\](?=[^\[]*\])")
+_CHARACTERS = {
+    **{"alnum": "A-Za-z0-9", "alpha": "A-Za-z", "digit": "0-9", "lower": "a-z", "upper": "A-Z"},
+    **{"xdigit": "0-9A-Fa-f", "blank": " \t", "space": " \t"},
+}
+"""What git calls `[:digit:]` and the like within brackets."""
 
 
 def matching(globs: Sequence[str], paths: Iterable[str]) -> list[str]:
@@ -39,9 +48,20 @@ def check_globs(globs: Sequence[str]) -> None:
         _checked(glob)
 
 
-def ignoring(text: str) -> pathspec.GitIgnoreSpec:
-    """The rules of an ignore file; lines that are no patterns say nothing, as in git."""
-    return pathspec.GitIgnoreSpec(_rules(text.splitlines()))
+def ignoring(text: str) -> list[pathspec.GitIgnoreSpec]:
+    """The rules of an ignore file in their order; lines that are no patterns say nothing.
+
+    They come in several parts where there are more than RE2 takes at once.
+    """
+    return _compiled(_rules(text.removeprefix("\ufeff").splitlines()))
+
+
+def _compiled(rules: Sequence[GitIgnoreSpecPattern]) -> list[pathspec.GitIgnoreSpec]:
+    try:
+        return [pathspec.GitIgnoreSpec(rules)] if rules else []
+    except re2.error:
+        half = len(rules) // 2
+        return _compiled(rules[:half]) + _compiled(rules[half:]) if half else []
 
 
 def _rules(lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
@@ -52,8 +72,13 @@ def _rules(lines: Iterable[str]) -> list[GitIgnoreSpecPattern]:
     rules = []
     for line in lines:
         with contextlib.suppress(ValueError, re.error):
+            line = _NAMED.sub(_characters, line.replace("[[]", "\\["))
             rules.append(GitIgnoreSpecPattern(line))
     return rules
+
+
+def _characters(found: re.Match[str]) -> str:
+    return _CHARACTERS.get(found[1], found[0])
 
 
 def _checked(glob: str) -> str:
@@ -61,7 +86,7 @@ def _checked(glob: str) -> str:
     pattern = line.removeprefix("!")
     if pattern.startswith("#"):  # A comment in a file, a name here.
         line = line.replace("#", "\\#", 1)
-    if not _rules([line]):
+    if len(line) > MAX_GLOB_CHARS or not _compiled(_rules([line])):
         pattern = ""
     if not pattern.strip("/") or pattern.count("[") > pattern.count("]"):
         raise InvalidQuery(

@@ -80,6 +80,23 @@ def test_lines_of_an_ignore_file_that_are_no_patterns_say_nothing(tmp_path: Path
     assert read_folder(tmp_path, files | rules)[0] == ["a.py"]
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "\ufeff*.gen.py\r\n",
+        "v[[:digit:]]x.gen.py\n[[]a.py\n",
+        "a" * 100_000 + "\n*.gen.py\n",
+        "\n".join(f"*/name{i}*.txt" for i in range(6_000)) + "\n*.gen.py\n",
+    ],
+    ids=["byte order mark", "named characters", "a long line", "many lines"],
+)
+def test_ignore_files_of_any_kind_decide_as_git_does(tmp_path: Path, rules: str) -> None:
+    paths, skipped = read_folder(tmp_path, {".gitignore": rules, "v1x.gen.py": "g", "a.py": "a"})
+
+    assert paths == ["a.py"]
+    assert skipped["ignored"] == 1
+
+
 def test_rankscopeignore_leaves_out_what_git_keeps(tmp_path: Path) -> None:
     files = {"vendored/a.py": "a", "b.py": "b", ".rankscopeignore": "vendored/\n"}
 

@@ -22,7 +22,7 @@ class Scope:
 
     def within(self, folder: str, ignore_files: Sequence[str]) -> Scope:
         """The scope of a folder (`""` or `a/b/`) that holds these ignore files, given as text."""
-        found = [(folder, ignoring(text)) for text in ignore_files]
+        found = [(folder, spec) for text in ignore_files for spec in ignoring(text)]
         return Scope((*reversed(found), *self.rules)) if found else self
 
     def leaves_out(self, path: str) -> str:
