@@ -15,6 +15,7 @@ from samples import chunk
 
 from backend.build import RERANKER
 from backend.errors import ModelUnavailable
+from backend.inference.session import OnnxModel, TokenRow
 from backend.reranking.blend import blend, normal_scores
 from backend.reranking.cross_encoder import CrossEncoder, check_files
 from backend.reranking.stage import Rerank, first_stage_order
@@ -276,6 +277,37 @@ def test_tokens_of_another_reranker_are_not_believed(encoder: CrossEncoder) -> N
         fresh.close()
 
     assert scores[0] == scores[1]
+
+
+def test_more_hits_than_candidates_change_nothing_for_the_candidates() -> None:
+    first, scores = [0.5, 0.4, 0.3], [-1.0, 2.0, 0.5]
+
+    assert blend([*first, 0.2, 0.01], scores)[:3] == blend(first, scores)
+    assert blend([*first, 0.2, 0.01], scores)[3:] == [0.2, 0.01]
+
+
+@dataclass
+class Stalling:
+    """A model that the system stops for a while once, as when a machine sleeps."""
+
+    model: OnnxModel
+    stalled: bool = False
+
+    def run(self, row: TokenRow) -> object:
+        if not self.stalled:
+            self.stalled = True
+            time.sleep(1)
+        return self.model.run(row)
+
+
+def test_a_stall_does_not_end_reranking_for_ever(
+    encoder: CrossEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder, "_model", Stalling(encoder._model))
+    score(encoder, "send again", candidates(OTHER), budget_ms=UNLIMITED_MS)
+    later = [score(encoder, f"send {i}", many(3), budget_ms=200) for i in range(10)]
+
+    assert any(one is not None for one in later[-1])
 
 
 def test_nothing_found_is_nothing_ranked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from backend.types import ScoreUnit
 
@@ -30,21 +31,22 @@ def blend(
     candidates keep their order.
 
     Args:
-        first_scores: Fused scores of the candidates.
-        scores: What the reranker says of each, or None; same length.
+        first_scores: First-stage scores of all hits, best first.
+        scores: What the reranker says of the first ones, its candidates, or None. Hits beyond them
+            take part in the order, but not in the measure of it: however many there are, it stays.
         unit: What its scores are.
 
     Returns:
-        Final scores in the order of the candidates.
+        Final scores in the order of the hits.
     """
     known = [score for score in scores if score is not None]
     if not known:
         return list(first_scores)
     median = statistics.median(known)
-    worth = _WEIGHTS[unit] * statistics.pstdev(first_scores)
+    worth = _WEIGHTS[unit] * statistics.pstdev(first_scores[: len(scores)])
     return [
         first if score is None else first + worth * (score - median)
-        for first, score in zip(first_scores, scores, strict=True)
+        for first, score in zip_longest(first_scores, scores)
     ]
 
 

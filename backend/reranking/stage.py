@@ -54,7 +54,6 @@ class Rerank:
         scored = sum(score is not None for score in scores)
         if scored < len(scores) and not note:
             note = f"stopped at {query.budget_ms:g} ms: {scored} of {len(scores)} candidates scored"
-        scores += [None] * (len(found) - len(scores))
         hits = _ordered(found, scores, said.unit)
         return Reranked(
             hits=hits, scored=scored, remembered=said.remembered, note=note, unit=said.unit
@@ -63,7 +62,7 @@ class Rerank:
 
 def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
     """Candidates as they came: the answer when nothing is reranked."""
-    return Reranked(hits=_ordered(found, [None] * len(found)), scored=0, remembered=0, note="")
+    return Reranked(hits=_ordered(found, []), scored=0, remembered=0, note="")
 
 
 def _ordered(
@@ -81,7 +80,7 @@ def _ordered(
             fused_rank=found[i].fused_rank,
             fused_score=found[i].fused_score,
             signals=found[i].signals,
-            rerank_score=scores[i],
+            rerank_score=scores[i] if i < len(scores) else None,
         )
         for rank, i in enumerate(order, start=1)
     )
