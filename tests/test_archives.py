@@ -104,6 +104,10 @@ def test_a_colon_in_a_name_and_what_macos_adds_are_no_reason_to_refuse_an_archiv
     assert read(pack({"note: a.md": "x", "b.py": "x"}))[0] == ["b.py", "note: a.md"]
 
 
+def test_an_ignore_file_too_large_to_be_one_says_nothing(pack: Callable[[Files], Source]) -> None:
+    assert read(pack({".gitignore": "*.py\n" + "# p\n" * 600_000, "a.py": "a"}))[0] == ["a.py"]
+
+
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     pack: Callable[[Files], Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:

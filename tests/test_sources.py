@@ -295,6 +295,12 @@ def test_folders_nested_deeper_than_python_recurses_are_read(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_an_ignore_file_too_large_to_be_one_says_nothing(tmp_path: Path) -> None:
+    rules = "*.py\n" + "# padding\n" * 300_000
+
+    assert read_folder(tmp_path, {".gitignore": rules, "a.py": "a"})[0] == ["a.py"]
+
+
 def test_an_ignore_file_that_is_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".gitignore")
 

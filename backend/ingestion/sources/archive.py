@@ -21,6 +21,7 @@ from typing import IO, TypeAlias
 
 from backend.errors import InvalidSource, SourceUnavailable, UnsafeArchive
 from backend.ingestion.files import MAC_FOLDER, Skipped, SourceFile, decode
+from backend.ingestion.skipping import MAX_FILE_BYTES
 from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, select
 from backend.ingestion.sources.origin import NOWHERE, Origin
 from backend.ingestion.sources.source import readable
@@ -90,7 +91,8 @@ class Archive:
 
             def text(path: str) -> str:
                 try:
-                    return decode(members[path].read()) or ""
+                    small = members[path].size <= MAX_FILE_BYTES
+                    return (decode(members[path].read()) or "") if small else ""
                 except OSError:
                     return ""
 

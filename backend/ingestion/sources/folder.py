@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import InvalidSource
-from backend.ingestion.files import Skipped, SourceFile
+from backend.ingestion.files import Skipped, SourceFile, decode
+from backend.ingestion.skipping import MAX_FILE_BYTES
 from backend.ingestion.sources.checkout import checkout_origin
 from backend.ingestion.sources.ignoring import GIT_IGNORE, OWN_IGNORE, Scope
 from backend.ingestion.sources.origin import Origin
@@ -145,7 +146,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _text(path: Path) -> str:
+    """An ignore file; one that is too large to be one says nothing."""
     try:
-        return path.read_text("utf-8", errors="replace")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
     except OSError:
         return ""
+    return (decode(data) or "") if len(data) <= MAX_FILE_BYTES else ""
