@@ -256,6 +256,18 @@ def test_unknown_collection_in_the_address_is_explained(
     expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
 
 
+def test_a_filter_that_the_chosen_collection_does_not_know_is_kept(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{app.url}?q=x&collection=nope&kind=macro")
+
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
+    page.wait_for_timeout(500)  # What follows the change of the collection has been done by then.
+    ask(page, QUERY)
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+
+
 def test_filters_that_match_nothing_say_so(app: App, visit: Callable[..., Page]) -> None:
     page = visit(f"{app.url}?q={QUERY}&path=no/such/folder")
 

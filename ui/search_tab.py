@@ -78,7 +78,14 @@ class SearchTab:
                     min_width=220,
                 )
                 self._facets = [
-                    gr.Dropdown([], value=[], label=label, multiselect=True, min_width=180)
+                    gr.Dropdown(
+                        [],
+                        value=[],
+                        label=label,
+                        multiselect=True,
+                        allow_custom_value=True,  # Another collection may not offer what is chosen.
+                        min_width=180,
+                    )
                     for label in ("Packages", "Languages", "Kinds")
                 ]
                 self._paths = gr.Textbox(
