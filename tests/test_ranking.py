@@ -130,6 +130,19 @@ def test_names_that_only_look_like_tests_do_not(path: str) -> None:
     assert "aside" not in signals("how are batches sent", hits(path))[path]
 
 
+def test_a_copy_comes_up_where_it_alone_defines_what_the_query_spells() -> None:
+    found = hits("src/user.py", "tests/helpers.py", "src/helpers.py")
+    found[1] = ScoredChunk(
+        chunk=chunk(1, path="tests/helpers.py", defines="wait_until"), score=found[1].score
+    )
+    assert order("wait_until", found)[0] == "tests/helpers.py"
+
+    found[2] = ScoredChunk(
+        chunk=chunk(2, path="src/helpers.py", defines="wait_until"), score=found[2].score
+    )
+    assert order("wait_until", found)[0] == "src/helpers.py"
+
+
 def test_code_comes_before_prose_unless_documentation_is_asked_for() -> None:
     found = hits("guide.md", "src/b.py")
     found[0] = ScoredChunk(chunk=chunk(0, path="guide.md", kind="section"), score=0.5)

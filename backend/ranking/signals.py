@@ -174,11 +174,14 @@ _COMPANY = 50
 
 
 def set_aside(field: Field) -> list[float]:
-    """1 for tests, examples, benchmarks, vendored and legacy files and generated stubs, unless the
-    query asks so."""
+    """1 in tests, examples, benchmarks, vendored and legacy files and generated stubs, unless the
+    query asks so, or spells a name that nothing else found defines as well."""
     if field.reading.words & _ASKS_ASIDE:
         return [0.0] * len(field.found)
-    return [float(field.paths[file].aside) for file in field.files]
+    aside = [field.paths[file].aside for file in field.files]
+    defined = defines_name(field)
+    elsewhere = max((d for d, a in zip(defined, aside, strict=True) if not a), default=0.0)
+    return [float(a and d <= elsewhere) for d, a in zip(defined, aside, strict=True)]
 
 
 def prose(field: Field) -> list[float]:
