@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
 
 from backend.config import Settings
 from backend.errors import InvalidQuery
 from backend.globs import check_globs
-from backend.types import ConfidenceLabel, Filters, Query
+from backend.types import ConfidenceLabel, Filters, Kind, Query
 
 MAX_QUERY_CHARS = 10_000
 MAX_TOP_K = 100
@@ -16,6 +18,7 @@ MAX_BUDGET_MS = 60_000
 MAX_GLOBS = 50
 MAX_LINE = 100_000_000
 MAX_PATH_CHARS = 4_096
+KINDS = frozenset(get_args(Kind))
 CONFIDENCE_FLOORS: tuple[ConfidenceLabel, ...] = ("low", "medium", "high")
 """From the least to the most demanding."""
 
@@ -106,7 +109,13 @@ def _filters(filters: Filters) -> Filters:
             fix="Use a pattern that covers more.",
         )
     check_globs(filters.paths)
-    return filters
+    kinds = tuple(kind.lower() for kind in filters.kinds)
+    if unknown := set(kinds) - KINDS:
+        raise InvalidQuery(
+            f"There is no kind {min(unknown)!r}.", fix=f"Pass one of {', '.join(sorted(KINDS))}."
+        )
+    languages = tuple(language.lower() for language in filters.languages)
+    return replace(filters, kinds=kinds, languages=languages)
 
 
 def _check_unicode(text: str, what: str) -> None:

@@ -95,6 +95,17 @@ def test_a_filter_that_is_not_utf8_is_refused(filters: Filters) -> None:
         ask(filters=filters)
 
 
+def test_filters_take_languages_and_kinds_in_any_case() -> None:
+    filters = ask(filters=Filters(languages=["Python"], kinds=["METHOD"])).filters
+
+    assert (list(filters.languages), list(filters.kinds)) == (["python"], ["method"])
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidQuery, match=r"no kind 'functions'.*class, function, method"):
+        ask(filters=Filters(kinds=["functions"]))
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [(None, ()), ("", ()), (" a ", ("a",)), (["a", " ", "b "], ("a", "b")), ((), ())],

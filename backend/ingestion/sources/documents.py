@@ -156,7 +156,9 @@ class Documents:
         document = Document(
             text=text,
             start_line=int(line) if re.fullmatch(r"[1-9]\d{0,8}", line) else 1,
-            language=readable(self._value(row, "language"))[:40] or language_of(path) or "text",
+            language=readable(self._value(row, "language"))[:40].lower()
+            or language_of(path)
+            or "text",
             symbol=readable(" ".join(self._value(row, "symbol").split()))[:300],
             kind=kind if kind in _KINDS else "text",  # type: ignore[arg-type]
         )
