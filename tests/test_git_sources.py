@@ -288,10 +288,18 @@ def test_nothing_but_a_url_and_a_revision_reaches_git(
 
 
 @pytest.mark.parametrize(
-    "address", ["https://me:secret@host/x", "https://secret@host/x", "ssh://git:secret@host/x"]
+    ("address", "why"),
+    [
+        ("https://me:secret@host/x", "must not hold a password or token"),
+        ("https://secret@host/x", "must not hold a password or token"),
+        ("ssh://git:secret@host/x", "must not hold a password or token"),
+        ("https://host/x?token=secret", "a repository is https://host/repository"),
+    ],
 )
-def test_a_url_with_a_secret_is_refused_without_repeating_it(downloads: Path, address: str) -> None:
-    with pytest.raises(InvalidSource, match="must not hold a password or token") as error:
+def test_a_url_with_a_secret_is_refused_without_repeating_it(
+    downloads: Path, address: str, why: str
+) -> None:
+    with pytest.raises(InvalidSource, match=why) as error:
         parse_source(f"git:{address}", downloads=downloads)
     assert "secret" not in str(error.value)
 

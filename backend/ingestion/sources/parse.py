@@ -150,7 +150,8 @@ def _file(path: Path, what: str) -> Path:
 
 def _shown(spec: str) -> str:
     """A spec without what may be a password in it."""
-    return re.sub(r"://[^/\s]*@", "://***@", readable(spec))[:200]
+    masked = re.sub(r"://[^/\s]*@", "://***@", readable(spec))
+    return re.sub(r"(://[^?]*\?).+", r"\1***", masked, flags=re.DOTALL)[:200]
 
 
 SCHEMES: Mapping[str, _Scheme] = {
