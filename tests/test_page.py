@@ -259,7 +259,7 @@ def test_unknown_collection_in_the_address_is_explained(
 def test_a_filter_that_the_chosen_collection_does_not_know_is_kept(
     app: App, visit: Callable[..., Page]
 ) -> None:
-    page = visit(f"{app.url}?q=x&collection=nope&kind=macro")
+    page = visit(f"{app.url}?q=x&collection=nope&language=cobol")
 
     expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
     page.wait_for_timeout(500)  # What follows the change of the collection has been done by then.

@@ -10,9 +10,9 @@ from backend.types import ScoreUnit
 
 RERANK_WEIGHT = 0.25
 """Standard deviations of the first stage's scores that one logit is worth. nDCG@10 by the first
-stage alone, then with 0.15, 0.25 and 0.4: qdrant_ecosystem 0.618; 0.631, 0.636, 0.640; cosqa_dev
+stage alone, then with 0.15, 0.25 and 0.4: qdrant_ecosystem 0.624; 0.636, 0.641, 0.644; cosqa_dev
 0.577; 0.585, 0.583, 0.580; anthropic_docs_qa 0.822; 0.828, 0.834, 0.833. Names and paths need no
-route past the reranker: names of the default collection 0.924; 0.934, 0.945, 0.943; paths 1.000;
+route past the reranker: names of the default collection 0.924; 0.938, 0.944, 0.941; paths 1.000;
 1.000, 1.000, 0.998. (`training/evaluate.py`, 30 candidates)"""
 LIST_WEIGHT = 2.0
 """Standard deviations that one normal score of an ordered list is worth. Published pipelines let
