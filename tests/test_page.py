@@ -278,6 +278,7 @@ def test_filters_that_match_nothing_say_so(app: App, visit: Callable[..., Page])
 
 def test_address_holds_the_search(app: App, visit: Callable[..., Page]) -> None:
     page = visit(f"{app.url}?rerank=off&language=markdown")
+    expect(page.get_by_role("heading", name="1 · Retrieve")).to_be_visible()  # With the options.
     ask(page, QUERY)
     answered(page)
 

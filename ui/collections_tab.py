@@ -108,7 +108,8 @@ class CollectionsTab:
         gr.on([self._index.click, self._sources.submit], self._begin_index, asked, shown, **private)
         self._upload.upload(self._keep, self._upload, [self._sources, self._activity], **private)
         self._stop.click(self._end, None, shown, **private)
-        self._list.click(self._press, None, shown, **private)
+        # A press counts also while the answer to the one before is awaited.
+        self._list.click(self._press, None, shown, trigger_mode="multiple", **private)
         self._timer.tick(self._look, None, shown, **private)
 
     def _open(self, request: gr.Request) -> list[Any]:
