@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from project import FILES
 
 from backend.background import Background
 from backend.config import DEFAULT_COLLECTION, load_settings
+from backend.embedding.local import LocalEmbedder
 from backend.preparation import Build, Preparation
+from backend.types import FloatArray
 from backend.workspace import Workspace
 
 CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
@@ -199,3 +202,17 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def held_embedding(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Hold the embedding of documents back until the event is set."""
+    release, embed = threading.Event(), LocalEmbedder.embed_documents
+
+    def hold(self: LocalEmbedder, texts: list[str]) -> FloatArray:
+        release.wait(30)
+        return embed(self, texts)
+
+    monkeypatch.setattr(LocalEmbedder, "embed_documents", hold)
+    yield release
+    release.set()

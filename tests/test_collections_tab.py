@@ -16,9 +16,7 @@ from samples import wheel_bytes, write_files
 
 from backend.background import Background
 from backend.config import Settings
-from backend.embedding.local import LocalEmbedder
 from backend.errors import IndexingBusy, InvalidSource
-from backend.types import FloatArray
 from backend.workspace import Workspace
 from ui.collections_tab import may_index, page_sources
 
@@ -51,20 +49,6 @@ def tab(app: App, visit: Callable[..., Page]) -> Page:
     return page
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Hold the embedding of documents back until the event is set."""
-    release, embed = threading.Event(), LocalEmbedder.embed_documents
-
-    def hold(self: LocalEmbedder, texts: list[str]) -> FloatArray:
-        release.wait(30)
-        return embed(self, texts)
-
-    monkeypatch.setattr(LocalEmbedder, "embed_documents", hold)
-    yield release
-    release.set()
-
-
 def ask(page: Page, sources: str, button: str, *, name: str = "") -> None:
     page.locator("#sources textarea").fill(sources)
     page.locator("#name input, #name textarea").first.fill(name)
@@ -85,7 +69,7 @@ def test_a_preview_shows_what_would_be_read_and_indexes_nothing(
 
 
 def test_indexing_shows_its_progress_and_then_the_collection_can_be_searched(
-    app: App, tab: Page, folder: Path, held: threading.Event
+    app: App, tab: Page, folder: Path, held_embedding: threading.Event
 ) -> None:
     ask(tab, str(folder), "index", name="bills")
     working = tab.locator("#activity .rs-build")
@@ -93,7 +77,7 @@ def test_indexing_shows_its_progress_and_then_the_collection_can_be_searched(
     expect(working).to_contain_text("7 files")
     expect(working).to_contain_text("7 chunks")
     expect(tab.locator("#stop")).to_be_visible()
-    held.set()
+    held_embedding.set()
     expect(tab.locator("#activity")).to_contain_text("bills: 7 chunks of 7 files.")
     expect(tab.locator("#collections")).to_contain_text("bills")
     expect(tab.locator("#stop")).to_be_hidden()
@@ -114,12 +98,12 @@ def test_a_new_collection_is_offered_without_a_reload(app: App, tab: Page, folde
 
 
 def test_stopping_leaves_what_was_there(
-    app: App, tab: Page, folder: Path, held: threading.Event
+    app: App, tab: Page, folder: Path, held_embedding: threading.Event
 ) -> None:
     ask(tab, str(folder), "index", name="stopped")
     expect(tab.locator("#activity .rs-build")).to_contain_text("7 chunks")
     tab.locator("#stop").click()
-    held.set()
+    held_embedding.set()
 
     expect(tab.get_by_role("alert")).to_contain_text("Stopped.")
     assert "stopped" not in [info.name for info in app.workspace.collections()]
@@ -149,13 +133,15 @@ def test_an_uploaded_archive_becomes_a_source(app: App, tab: Page, tmp_path: Pat
     expect(tab.locator(".rs-preview")).to_contain_text("my-shop would hold 1 chunks of 1 files")
 
 
-def test_only_one_thing_is_done_at_a_time(app: App, folder: Path, held: threading.Event) -> None:
+def test_only_one_thing_is_done_at_a_time(
+    app: App, folder: Path, held_embedding: threading.Event
+) -> None:
     background = Background(app.workspace)
     background.preview([str(folder)], "")
     with pytest.raises(IndexingBusy, match="Wait, or stop it"):
         background.index([str(folder)], "")
     background.stop()
-    held.set()
+    held_embedding.set()
     background.stop(timeout_s=30)
 
     assert background.activity.doing == "nothing"

@@ -25,10 +25,8 @@ from backend import following
 from backend.background import Background
 from backend.catalog import Catalog
 from backend.config import Settings
-from backend.embedding.local import LocalEmbedder
 from backend.errors import DataFolderUnusable, InvalidSource, UnknownCollection
 from backend.ledger import Ledger
-from backend.types import FloatArray
 from backend.workspace import Workspace
 from ui.collections_tab import is_here
 
@@ -275,17 +273,17 @@ def threads(name: str) -> int:
 
 
 def test_closing_ends_a_watcher_in_the_middle_of_an_update(
-    open_workspace: Callable[..., Workspace], folder: Path, held: threading.Event
+    open_workspace: Callable[..., Workspace], folder: Path, held_embedding: threading.Event
 ) -> None:
     workspace = open_workspace()
-    held.set()
+    held_embedding.set()
     workspace.index(folder, collection="bills")
-    held.clear()
+    held_embedding.clear()
     background = Background(workspace)
     background.keep("bills")
     write_files(folder, {"pay/new.py": "def pay_new(bill): ...\n"})
-    until(lambda: _phase(background) == "embed" or held.is_set(), "it is busy")
-    threading.Timer(0.5, held.set).start()
+    until(lambda: _phase(background) == "embed" or held_embedding.is_set(), "it is busy")
+    threading.Timer(0.5, held_embedding.set).start()
     background.close(timeout_s=30)
 
     assert threads("background") == 0
@@ -332,20 +330,6 @@ def test_the_app_goes_on_keeping_fresh_after_a_restart_and_stops_cleanly(
 # On the page
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Hold the embedding of documents back until the event is set."""
-    release, embed = threading.Event(), LocalEmbedder.embed_documents
-
-    def hold(self: LocalEmbedder, texts: list[str]) -> FloatArray:
-        release.wait(30)
-        return embed(self, texts)
-
-    monkeypatch.setattr(LocalEmbedder, "embed_documents", hold)
-    yield release
-    release.set()
-
-
 def collections_tab(page: Page) -> Page:
     page.get_by_role("tab", name="Collections").click()
     expect(page.locator(".rs-collections article").first).to_be_visible()
@@ -358,11 +342,11 @@ def card(page: Page, name: str) -> Locator:
 
 
 def test_updating_shows_progress_and_then_what_changed(
-    app: App, visit: Callable[..., Page], folder: Path, held: threading.Event
+    app: App, visit: Callable[..., Page], folder: Path, held_embedding: threading.Event
 ) -> None:
-    held.set()
+    held_embedding.set()
     app.workspace.index(folder, collection="updated")
-    held.clear()
+    held_embedding.clear()
     page = collections_tab(visit(app.url))
     write_files(folder, {"pay/new.py": "def pay_new(): ...\n", "pay/part_1.py": "paid = 1\n"})
     (folder / "pay/part_2.py").unlink()
@@ -370,7 +354,7 @@ def test_updating_shows_progress_and_then_what_changed(
     expect(page.locator("#activity .rs-build")).to_contain_text("2 chunks")
     expect(page.locator("#stop")).to_be_visible()
     expect(card(page, "updated").get_by_text("Update", exact=True)).to_be_disabled()
-    held.set()
+    held_embedding.set()
 
     expect(page.locator("#activity")).to_contain_text("updated: 3 chunks of 3 files.")
     expect(page.locator("#activity")).to_contain_text(
@@ -407,6 +391,39 @@ def test_the_switch_keeps_a_collection_fresh_for_all_pages_until_it_is_switched_
     expect(switch).to_have_attribute("aria-checked", "false")
     expect(card(page, "kept")).not_to_contain_text("Last update")
     until(lambda: threads("background") == 0, "the watcher has ended")
+
+
+def test_a_press_counts_while_the_one_before_is_still_answered(
+    app: App,
+    visit: Callable[..., Page],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = write_files(tmp_path / "other", {"pay/other.py": "def pay_other(bill): ...\n"})
+    app.workspace.index(folder, collection="slow")
+    app.workspace.index(other, collection="swift")
+    pressed, go_on, keep = threading.Event(), threading.Event(), Background.keep
+
+    def slowly(self: Background, collection: str, *, on: bool = True) -> None:
+        if collection == "slow":
+            pressed.set()
+            go_on.wait(30)
+        keep(self, collection, on=on)
+
+    monkeypatch.setattr(Background, "keep", slowly)
+    page = collections_tab(visit(app.url))
+    page.get_by_role("switch", name="Keep slow fresh").click()
+    until(pressed.is_set, "the first press has arrived")
+    page.get_by_role("switch", name="Keep swift fresh").click()
+    try:
+        until(lambda: app.workspace.kept_fresh() == ["swift"], "the second press has arrived")
+    finally:
+        go_on.set()
+    until(lambda: app.workspace.kept_fresh() == ["slow", "swift"], "the first press counts too")
+    for name in ("slow", "swift"):
+        press(app.url, "release", name)
+    assert app.workspace.kept_fresh() == []
 
 
 def test_only_collections_with_folders_have_a_switch(
