@@ -374,41 +374,50 @@ def test_an_index_that_is_killed_again_and_again_loses_and_doubles_nothing(
     chance = random.Random(os.getpid())
     data = tmp_path / "data"
     write_files(folder, {f"more/m{i}.py": text(f"m{i}", parts=3) for i in range(80)})
-    killed = 0
-    for step in range(10):
-        phases = run_and_kill(data, folder, after=chance.uniform(0, 0.8), chance=chance)
-        killed += phases[-1:] != ["done"]
+    killed, whole_s = 0, 0.8
+    for step in range(40):
+        ran_s = run_and_kill(data, folder, after=chance.uniform(0, whole_s))
+        if ran_s is None:
+            killed += 1
+        else:
+            whole_s = ran_s
         if (data / "c/collection.json").exists():
             reopened = SmallIndex(data)
             check_whole_files(reopened)
             reopened.close()
         change_at_random(folder, chance, step)
+        if killed == 8:
+            break
     last = SmallIndex(data)
     last.update(Folder(folder))
     held = last.contents()
     last.close()
 
-    assert killed > 3, "most runs were cut off"
+    assert killed == 8
     assert held == fresh(Folder(folder))
     assert len(list((data / "c").glob("generation-*"))) == 1
 
 
-def run_and_kill(data: Path, folder: Path, *, after: float, chance: random.Random) -> list[str]:
-    """Index in a process of its own and kill it some seconds after it began to read."""
+def run_and_kill(data: Path, folder: Path, *, after: float) -> float | None:
+    """Index in a process of its own and kill it so long after it began to read.
+
+    Returns the seconds it took where it was over before that, None where it was killed.
+    """
     command = [sys.executable, "-m", "small_index", str(data), str(folder)]
     environment = os.environ | {"PYTHONPATH": f"{TESTS}:{TESTS.parent}"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
-        phases = [process.stdout.readline().strip()]
-        timer = threading.Timer(after, partial(os.kill, process.pid, signal.SIGKILL))
+        assert process.stdout.readline(), "it began to read"
+        timer = threading.Timer(after, process.kill)
         timer.start()
-        phases += [line.strip() for line in process.stdout]
+        started = time.monotonic()
+        process.stdout.read()
         timer.cancel()
-        ended = process.wait()
-    assert ended in (0, -signal.SIGKILL), phases
-    return [*phases, "done"] if ended == 0 else phases
+        ran_s, ended = time.monotonic() - started, process.wait()
+    assert ended in (0, -signal.SIGKILL)
+    return ran_s if ended == 0 else None
 
 
 def check_whole_files(index: SmallIndex) -> None:
