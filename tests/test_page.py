@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from backend.config import DEFAULT_COLLECTION
 from backend.errors import ModelUnavailable
 from backend.reranking.cross_encoder import CrossEncoder
 from backend.types import IndexProgress, SearchResponse
+from ui import search_tab
+from ui.status import status
 
 QUERY = "send a failed batch again"
 pytestmark = pytest.mark.filterwarnings("ignore")  # Those of Gradio and uvicorn, in this process.
@@ -266,6 +269,45 @@ def test_a_filter_that_the_chosen_collection_does_not_know_is_kept(
     ask(page, QUERY)
     expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
     expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+
+
+def test_what_the_address_asks_for_is_not_lost_to_a_look_at_the_progress(
+    app: App, visit: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow answers: of the address after two seconds, of what was asked meanwhile after three."""
+    waits = iter([2.0])
+
+    def slow(*given: Any) -> str:
+        time.sleep(next(waits, 3.0))
+        return status(*given)
+
+    monkeypatch.setattr(search_tab, "status", slow)
+    page = visit(f"{app.url}?q=x&collection=nope")
+
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
+    page.wait_for_timeout(3000)
+    ask(page, QUERY)
+    expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
+    assert "collection=nope" in page.url
+
+
+def test_back_and_forward_go_from_query_to_query(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(app.url)
+
+    def go(where: str, query: str) -> None:
+        page.evaluate(f"history.{where}()")
+        expect(page.locator("#q input")).to_have_value(query, timeout=TIMEOUT_MS)
+        if query:
+            answered(page)
+
+    for query in (QUERY, "Session"):
+        ask(page, query)
+        page.wait_for_url(f"**q={query.replace(' ', '+')}**")
+    go("back", QUERY)
+    go("forward", "Session")
+    go("back", QUERY)
+    go("back", "")
+    expect(page.locator("#intro .rs-intro")).to_be_visible()
 
 
 def test_filters_that_match_nothing_say_so(app: App, visit: Callable[..., Page]) -> None:

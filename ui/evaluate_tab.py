@@ -12,13 +12,13 @@ import gradio as gr
 from loguru import logger
 from markupsafe import Markup
 
-from backend.config import DEFAULT_COLLECTION
 from backend.errors import SearchError
 from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.measures import MEASURES
 from backend.evaluation.plot import to_svg
 from backend.evaluation.report import Evaluation, to_markdown
 from backend.workspace import Workspace
+from ui.collection_field import collection_field, refresh_on
 from ui.panel import panel, render
 
 REDRAW_S = 0.2
@@ -42,9 +42,7 @@ class EvaluateTab:
         panel(render("evaluate_intro.html"), elem_id="evaluate-intro")
         with gr.Row(elem_id="evaluate", equal_height=True):
             with gr.Column(min_width=240):
-                self._collection = gr.Dropdown(
-                    [DEFAULT_COLLECTION], value=DEFAULT_COLLECTION, label="Collection"
-                )
+                self._collection = collection_field()
                 self._modes = gr.Checkbox(False, label="Compare quantization modes too")
             self._labels = gr.File(
                 label="Own labels, JSONL (optional)",
@@ -61,7 +59,7 @@ class EvaluateTab:
     def connect(self, tab: gr.Tab) -> None:
         """Wire the events; every listener is private, or it would become an MCP tool."""
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        tab.select(self._collections, self._collection, self._collection, queue=False, **private)
+        refresh_on(tab, self._collection, self._workspace)
         self._go.click(
             self._start, None, [self._go, self._cancel, self._progress], queue=False, **private
         ).then(
@@ -73,10 +71,6 @@ class EvaluateTab:
             **private,
         ).then(self._end, None, [self._go, self._cancel], queue=False, **private)
         self._cancel.click(self._stop, None, self._cancel, queue=False, **private)
-
-    def _collections(self, chosen: str | None) -> Any:
-        names = {info.name for info in self._workspace.collections()}
-        return gr.Dropdown(sorted({DEFAULT_COLLECTION, *names}), value=chosen)
 
     def _start(self, request: gr.Request) -> list[Any]:
         self._running[request.session_hash] = threading.Event()

@@ -18,6 +18,7 @@ from backend.query import CONFIDENCE_FLOORS, MAX_CANDIDATES, MAX_TOP_K, make_que
 from backend.types import Filters, Query, Related
 from backend.workspace import Workspace
 from ui.answer import SIMILAR, Answer, introduction, problem, show, show_related, waiting
+from ui.collection_field import collection_field, offered, refresh_on
 from ui.panel import panel, render
 from ui.providers_panel import ProvidersPanel
 from ui.status import status
@@ -71,12 +72,7 @@ class SearchTab:
         panel(examples, elem_id="examples")
         with gr.Accordion("Options", open=False, elem_id="options"):
             with gr.Row():
-                self._collection = gr.Dropdown(
-                    [DEFAULT_COLLECTION],
-                    value=DEFAULT_COLLECTION,
-                    label="Collection",
-                    min_width=220,
-                )
+                self._collection = collection_field(min_width=220)
                 self._facets = [
                     gr.Dropdown(
                         [],
@@ -119,7 +115,7 @@ class SearchTab:
         self._providers = ProvidersPanel(self._workspace)
         self._intro = panel(elem_id="intro")
         self._panels = [panel(elem_id=name) for name in ("verdict", "order", "hits")]
-        self._timer = gr.Timer(TICK_S)
+        self._timer = gr.Timer(TICK_S, active=False)
 
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events; every listener is private, or it would become an MCP tool."""
@@ -162,21 +158,14 @@ class SearchTab:
         page.load(
             self._open,
             None,
-            [self._status, self._intro, self._text, *options],
+            [self._status, self._timer, self._intro, self._text, *options],
             queue=False,
             **private,
         ).then(None, js="() => window.rankscope.opened()", **private)
 
     def offer_collections(self, tab: gr.Tab) -> None:
-        """Offer those that there are whenever the tab is opened: there may be new ones."""
-        tab.select(
-            self._collections,
-            self._collection,
-            self._collection,
-            queue=False,
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        """Keep the list of collections as new as the tab's last opening."""
+        refresh_on(tab, self._collection, self._workspace)
 
     def _search(
         self,
@@ -247,9 +236,10 @@ class SearchTab:
         collection = asked.get("collection", DEFAULT_COLLECTION)
         return [
             status(self._workspace, self._preparation),
+            gr.Timer(active=not self._preparation.readiness.over),
             "" if "q" in asked else self._introduction(),
             asked.get("q", gr.skip()),
-            self._collections(collection),
+            gr.Dropdown(offered(self._workspace, collection), value=collection),
             *self._choices(
                 collection,
                 [[v for v in asked.get(f, "").split(",") if v] for f in _FACETS],
@@ -270,17 +260,13 @@ class SearchTab:
         return [
             now,
             gr.Timer(active=False),
-            self._collections(collection),
+            gr.Dropdown(choices=offered(self._workspace, collection)),
             *self._choices(collection),
         ]
 
     def _introduction(self) -> str:
         named = {info.name: info for info in self._workspace.collections()}
         return introduction(self._workspace.settings, named.get(DEFAULT_COLLECTION))
-
-    def _collections(self, chosen: str) -> Any:
-        names = [info.name for info in self._workspace.collections()]
-        return gr.Dropdown(sorted({DEFAULT_COLLECTION, chosen, *names}), value=chosen)
 
     def _choices(self, collection: str, chosen: list[list[str]] | None = None) -> list[Any]:
         """What the filters offer in a collection, with counts; empty while it cannot be asked."""
@@ -294,10 +280,10 @@ class SearchTab:
         for i, facet in enumerate(_FACETS):
             known = facets.get(facet, {})
             picked = chosen[i] if chosen else []
-            offered = [(f"{value} ({count:,})", value) for value, count in known.items()]
-            offered += [(value, value) for value in picked if value not in known]
+            shown = [(f"{value} ({count:,})", value) for value, count in known.items()]
+            shown += [(value, value) for value in picked if value not in known]
             updates.append(
-                gr.Dropdown(offered, value=picked) if picked else gr.Dropdown(choices=offered)
+                gr.Dropdown(shown, value=picked) if picked else gr.Dropdown(choices=shown)
             )
         return updates
 

@@ -17,7 +17,9 @@
       if (text === "" || (name !== "q" && text === defaults[name])) url.searchParams.delete(name);
       else url.searchParams.set(name, text);
     });
-    if (url.href !== location.href) history.replaceState(history.state, "", url);
+    if (url.href === location.href) return;
+    const another = url.searchParams.get("q") !== new URL(location.href).searchParams.get("q");
+    history[another ? "pushState" : "replaceState"](history.state, "", url);
   }
 
   function ask(text) {
@@ -116,6 +118,8 @@
       box()?.select();
     }
   });
+  // Back and forward go from query to query; the address holds all that one was asked with.
+  window.addEventListener("popstate", () => location.reload());
   document.addEventListener("DOMContentLoaded", () => {
     const chosen = localStorage.getItem("rankscope-theme");
     if (chosen && !new URL(location.href).searchParams.has("__theme")) {
