@@ -161,6 +161,8 @@ class ScoredChunk:
     """1-based place in the order of retrieval; 0 before that is known."""
     signals: Mapping[str, float] = field(default_factory=dict)
     """What each ranking signal added to the fused score; those that added nothing are left out."""
+    held_back: float = 0.0
+    """What some of them add once more beside a reranker's score."""
 
     @property
     def fused_score(self) -> float:
@@ -198,6 +200,8 @@ class Hit:
     """What retrieval gave: dense + BM25."""
     signals: Mapping[str, float]
     """What each ranking signal added; those that added nothing are left out."""
+    held_back: float
+    """What some of them add once more where the reranker gave a score."""
     rerank_score: float | None
     """The reranker's score, in its own unit; None when this candidate was not scored."""
     url: str = ""

@@ -151,6 +151,29 @@ def test_code_comes_before_prose_unless_documentation_is_asked_for() -> None:
     assert order("documentation: send a batch", found)[0] == "guide.md"
 
 
+def test_tests_and_prose_are_held_back_beside_a_reranker_unless_they_are_asked_for() -> None:
+    found = hits("guide.md", "tests/a.py", "src/b.py")
+    found[0] = ScoredChunk(chunk=chunk(0, path="guide.md", kind="section"), score=0.5)
+
+    def held(query: str) -> dict[str, float]:
+        return {hit.chunk.path: hit.held_back for hit in rank(query, found).found}
+
+    assert held("send a batch")["src/b.py"] == 0
+    assert held("send a batch")["guide.md"] < 0
+    assert held("send a batch")["tests/a.py"] < 0
+    assert held("documentation of the tests of sending")["guide.md"] == 0
+    assert held("documentation of the tests of sending")["tests/a.py"] == 0
+
+
+def test_what_the_query_spells_is_not_held_back() -> None:
+    found = hits("vendor/sending.py", "vendor/receiving.py", "src/b.py")
+    asked = {h.chunk.path: h for h in rank("a fault in vendor/sending.py", found).found}
+
+    assert asked["vendor/receiving.py"].held_back < 0
+    assert asked["vendor/sending.py"].signals["aside"] < 0
+    assert asked["vendor/sending.py"].held_back == 0
+
+
 def test_further_hits_of_a_file_fall_back_but_a_much_better_one_stays() -> None:
     found = hits("a.py", "a.py", "a.py", "b.py", "c.py")
     assert order("anything", found)[:3] == ["a.py", "b.py", "c.py"]

@@ -260,6 +260,27 @@ def test_the_stage_ranks_all_candidates_and_scores_the_first_ones(encoder: Cross
     }
 
 
+def test_what_is_held_back_rises_less_and_only_where_it_was_scored(encoder: CrossEncoder) -> None:
+    query = Query(
+        **{"text": "send a failed batch again", "collection": "c", "top_k": 4, "rerank": True},
+        **{"filters": Filters(), "candidates": 2, "budget_ms": UNLIMITED_MS},
+    )
+
+    def best(*held_back: float) -> list[int]:
+        found = [
+            ScoredChunk(chunk=one.chunk, score=1 - i / 100, held_back=held)
+            for i, (one, held) in enumerate(
+                zip(candidates(OTHER, ANSWER, ANSWER + "#2", OTHER), held_back, strict=True)
+            )
+        ]
+        ranked = Rerank(encoder, tokens_stored=False)(Candidates(query=query, found=found))
+        return [hit.first_rank for hit in ranked.hits]
+
+    assert best(0, 0, 0, 0) == [2, 1, 3, 4]
+    assert best(0, -0.2, 0, 0) == [1, 3, 4, 2]
+    assert best(0, 0, -0.2, 0) == [2, 1, 3, 4], "nothing was said of the third"
+
+
 def test_tokens_of_another_reranker_are_not_believed(encoder: CrossEncoder) -> None:
     query = Query(
         **{"text": "send again", "collection": "c", "top_k": 3, "rerank": True},

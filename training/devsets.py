@@ -32,6 +32,7 @@ class Judged:
         passages: What the reranker reads.
         matches: Per candidate the targets it matches, by place in `grades`.
         fused: First-stage score per candidate, not increasing.
+        held_back: What is added to it beside a reranker's score, per candidate.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Judged:
     passages: list[str]
     matches: list[list[int]]
     fused: list[float]
+    held_back: list[float]
 
 
 def ndcg(matches: Sequence[Sequence[int]], grades: Sequence[int], *, k: int = 10) -> float:
@@ -104,6 +106,7 @@ def judged(labelled: LabelledSet, number: int, hits: Sequence[Hit]) -> Judged:
         passages=[hit.chunk.passage for hit in hits],
         matches=[[i for i, t in enumerate(targets) if t.matches(hit.chunk)] for hit in hits],
         fused=[hit.first_score for hit in hits],
+        held_back=[hit.held_back for hit in hits],
     )
 
 

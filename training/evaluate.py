@@ -51,12 +51,15 @@ def torch_scorer(folder: Path, window: int, device: str, *, choose: bool) -> Sco
     return scorer
 
 
-def blend(logits: Floats, fused: Floats, weight: float, heat: float, form: str) -> Floats:
+def blend(
+    logits: Floats, fused: Floats, held_back: Floats, weight: float, heat: float, form: str
+) -> Floats:
     """Final scores of one query's candidates, which come in fused order.
 
     Args:
         logits: Reranker's logits, shape (n,).
         fused: First-stage scores, shape (n,), not increasing.
+        held_back: What is added to them, shape (n,); the rule "rank" knows no such thing.
         weight: Share of the reranker.
         heat: Logits per unit of the sigmoid.
         form: "standard": fused, standardised over the candidates, + weight * logit / heat, which is
@@ -75,16 +78,17 @@ def blend(logits: Floats, fused: Floats, weight: float, heat: float, form: str) 
         own = np.arange(1, len(logits) + 1)
         final: Floats = (1 - weight) / (heat + own) + weight / (heat + places)
     elif form == "standard":
-        final = (fused - fused.mean()) / max(float(fused.std()), 1e-9) + weight * logits / heat
+        base = (fused - fused.mean() + held_back) / max(float(fused.std()), 1e-9)
+        final = base + weight * logits / heat
     elif form == "z":
-        base = (fused - fused.mean()) / max(float(fused.std()), 1e-9)
+        base = (fused - fused.mean() + held_back) / max(float(fused.std()), 1e-9)
         spread = max(float(logits.std()), 1e-6)
         final = (1 - weight) * base + weight * (logits - logits.mean()) / spread
     elif form == "logit":
-        final = fused + weight * logits / heat
+        final = fused + held_back + weight * logits / heat
     else:
         scaled = np.clip((logits - np.median(logits)) / heat, -30, 30)
-        final = fused + weight / (1 + np.exp(-scaled))
+        final = fused + held_back + weight / (1 + np.exp(-scaled))
     return final
 
 
@@ -104,9 +108,8 @@ def reranked(
 
     def order(number: int, item: Judged) -> Sequence[int]:
         size = min(count, len(item.fused))
-        final = blend(
-            np.array(logits[number][:size]), np.array(item.fused[:size]), weight, heat, form
-        )
+        given = (logits[number], item.fused, item.held_back)
+        final = blend(*(np.array(one[:size]) for one in given), weight, heat, form)
         best = np.argsort(-final, kind="stable").tolist()
         return [*best, *range(size, len(item.fused))]
 

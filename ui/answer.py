@@ -120,6 +120,7 @@ def show_related(related: Related) -> Answer:
                 fused_rank=rank,
                 fused_score=hit.score,
                 signals={},
+                held_back=0.0,
                 rerank_score=None,
             ),
             shown=len(related.hits),
@@ -213,6 +214,8 @@ def _why(hit: Hit, *, moves: bool) -> str:
     parts += [f"{name} {worth:+.3f}" for name, worth in hit.signals.items()]
     if hit.rerank_score is not None:
         parts.append(f"reranker {hit.rerank_score:+.2f}")
+        if hit.held_back:
+            parts.append(f"held back {hit.held_back:+.2f}")
     elif moves:
         parts.append("not reranked")
     return " · ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backend.ranking.reading import Stem, read
@@ -61,10 +61,22 @@ class Rank:
         return Candidates(
             query=query,
             found=[
-                replace(found[i], score=scores[i], fused_rank=i + 1, signals=added[i])
+                replace(
+                    found[i],
+                    score=scores[i],
+                    fused_rank=i + 1,
+                    signals=added[i],
+                    held_back=self._held_back(added[i]),
+                )
                 for i in order
             ],
         )
+
+    def _held_back(self, added: Mapping[str, float]) -> float:
+        """What a chunk loses once more beside a reranker; nothing if the query spells it."""
+        if any(signal.spelled and signal.name in added for signal in self.signals):
+            return 0.0
+        return sum(signal.again * added.get(signal.name, 0.0) for signal in self.signals)
 
     def _add(
         self, text: str, found: Sequence[ScoredChunk], added: Sequence[dict[str, float]]

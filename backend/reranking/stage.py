@@ -68,7 +68,9 @@ def first_stage_order(found: Sequence[ScoredChunk]) -> Reranked:
 def _ordered(
     found: Sequence[ScoredChunk], scores: Sequence[float | None], unit: ScoreUnit = "logit"
 ) -> tuple[Hit, ...]:
-    final = blend([hit.score for hit in found], scores, unit=unit)
+    final = blend(
+        [hit.score for hit in found], scores, held_back=[hit.held_back for hit in found], unit=unit
+    )
     order = sorted(range(len(found)), key=lambda i: -final[i])
     return tuple(
         Hit(
@@ -80,6 +82,7 @@ def _ordered(
             fused_rank=found[i].fused_rank,
             fused_score=found[i].fused_score,
             signals=found[i].signals,
+            held_back=found[i].held_back,
             rerank_score=scores[i] if i < len(scores) else None,
         )
         for rank, i in enumerate(order, start=1)
