@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from backend.data_folder import folder_owner
 from backend.errors import InvalidQuery, SearchError
 from backend.evaluation.experiment import EvaluationProgress
 from backend.evaluation.plot import to_svg
-from backend.evaluation.report import Evaluation, to_json, to_markdown
+from backend.evaluation.report import to_json, to_markdown
 from backend.models_command import add_models, run_models
 from backend.types import (
     Chunk,
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except KeyboardInterrupt:
-        print("Stopped. Indexing again goes on from here.", file=sys.stderr)
+        later = " Indexing again goes on from here." if arguments.command == "index" else ""
+        print(f"Stopped.{later}", file=sys.stderr)
         return 130
     return 0
 
@@ -184,6 +186,8 @@ def _related(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.out is not None:
+        _save({}, arguments.out)  # Or nobody learns before the end that it cannot be.
     with Workspace() as workspace, _Bar(shown=not arguments.json) as bar:
         found = workspace.evaluate(
             arguments.collection,
@@ -192,15 +196,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             on_progress=bar.show_evaluation,
         )
-    if arguments.out is not None:
-        _save(found, arguments.out)
-    print(to_json(found) if arguments.json else to_markdown(found))
-
-
-def _save(found: Evaluation, folder: Path) -> None:
     files = {"json": to_json(found), "md": to_markdown(found), "svg": to_svg(found)}
+    print(files["json" if arguments.json else "md"], flush=True)
+    if arguments.out is not None:
+        _save(files, arguments.out)
+
+
+def _save(files: Mapping[str, str], folder: Path) -> None:
+    """Write a report, or of no files make sure that one can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
         for suffix, text in files.items():
             (folder / f"evaluation.{suffix}").write_text(text, "utf-8")
     except (OSError, ValueError) as exc:

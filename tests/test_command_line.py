@@ -25,6 +25,16 @@ heavy = {"torch", "transformers", "sentence_transformers", "gradio", "optimum", 
 print("heavy:", sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 sys.exit(status)
 """
+INTERRUPTED = """
+import sys
+import backend.__main__ as command
+
+def stop():
+    raise KeyboardInterrupt
+
+command.load_settings = stop
+sys.exit(command.main(sys.argv[1:]))
+"""
 
 
 def run(
@@ -218,6 +228,10 @@ REFUSED: dict[str, tuple[list[str | bytes], str]] = {
         ["evaluate", "--collection", "shop", "--queries", "/no/such"],
         "There are no labels at '/no/such'",
     ),
+    "no place for the report, which is told first": (
+        ["evaluate", "--collection", "shop", "--queries", "/no/such", "--out", "/dev/null/report"],
+        "The report cannot be written to '/dev/null/report'",
+    ),
     "bad pattern": (["search", "x", "--collection", "shop", "--path", "a["], "a["),
     "unknown confidence": (
         ["search", "x", "--collection", "shop", "--min-confidence", "sure"],
@@ -248,6 +262,18 @@ def test_a_refusal_is_json_where_json_was_asked_for(data_dir: Path) -> None:
         "error": "There is no collection 'no'.",
         "fix": "Known collections: shop. Make one with python -m backend index.",
     }
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("index", "Stopped. Indexing again goes on from here.\n"), ("evaluate", "Stopped.\n")],
+)
+def test_an_interruption_promises_only_what_is_so(
+    data_dir: Path, command: str, expected: str
+) -> None:
+    done = run(data_dir, command, code=INTERRUPTED)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", expected)
 
 
 def test_an_invalid_setting_is_named(data_dir: Path) -> None:

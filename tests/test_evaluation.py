@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -80,6 +81,8 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     "grade zero": ([row(targets=[{**FOUND, "grade": 0}])], "the grade 0"),
     "grade beyond all": ([row(targets=[{**FOUND, "grade": 10**6}])], "the grade 1000000"),
     "half a character": ([row(query="\ud800")], "query is not valid Unicode"),
+    "half a character in a category": ([row(category="\ud800")], "category is not valid Unicode"),
+    "category that is no text": ([row(category={"a": 1})], "category is missing or not text"),
     "empty file": ([], "no query with a judgement"),
     "no judgement at all": ([row(targets=[])], "no query with a judgement"),
 }
@@ -209,6 +212,15 @@ def test_a_perfect_ranking_scores_1_and_an_empty_one_0() -> None:
 
     assert set(perfect.values()) == {1.0}
     assert set(nothing.values()) == {0.0}
+
+
+def test_an_id_is_any_text() -> None:
+    """A NUL in the names that trec_eval is given cuts them off, and two such abort the process."""
+    query = LabelledQuery(id="a\0b", text="q", category="", targets=(target(2, 3, 2),))
+
+    values = score({query.id: [lines(1, 2)]}, [query])
+
+    assert [dict(one) for one in values.values()] == [{query.id: 1.0}] * len(values)
 
 
 @pytest.mark.parametrize(
@@ -471,10 +483,34 @@ def test_labels_of_another_collection_are_refused(workspace: Workspace, tmp_path
         workspace.evaluate("shop")
 
 
+def test_a_query_that_no_search_takes_is_named_before_any_is_asked(
+    workspace: Workspace, corpus: Path, tmp_path: Path
+) -> None:
+    found = [{**FOUND, "package": corpus.name, "path": "shop/retry.py"}]
+    path = spans(tmp_path, row(targets=found), row("long", "word " * 9_000, targets=found))
+    seen: list[EvaluationProgress] = []
+
+    with pytest.raises(InvalidLabels, match=r"Query 'long': The query has 45,000 characters"):
+        workspace.evaluate("shop", labels=path, on_progress=seen.append)
+    assert seen == []
+
+
+def test_a_file_whose_name_is_no_text_is_read_and_reported(
+    workspace: Workspace, corpus: Path, tmp_path: Path
+) -> None:
+    found = [{**FOUND, "package": corpus.name, "path": "shop/retry.py"}]
+    path = spans(tmp_path, row(targets=found)).rename(tmp_path / os.fsdecode(b"caf\xe9.jsonl"))
+
+    evaluation = workspace.evaluate("shop", labels=path, quantization=False)
+
+    assert evaluation.labels == "caf?"
+    assert "# shop, caf?" in to_markdown(evaluation).encode().decode()
+
+
 def test_the_report_is_markdown_that_labels_cannot_break_out_of(
     workspace: Workspace, corpus: Path, tmp_path: Path
 ) -> None:
-    name = "x | <img src=x> `y`\n# z"
+    name = "x | <img src=x> `y`\n# z \0 \x1b[2J \x9b2J \uffff"
     found = {**FOUND, "package": corpus.name, "path": "shop/retry.py", "end_line": 12}
     path = spans(tmp_path, row(category=name, query=name, targets=[found]))
     report = to_markdown(evaluation := workspace.evaluate("shop", labels=path, quantization=False))
@@ -482,6 +518,7 @@ def test_the_report_is_markdown_that_labels_cannot_break_out_of(
 
     assert line.replace("\\|", "").count("|") == 3 + len(evaluation.systems)
     assert "<img" not in line.replace("\\<", "")
+    assert not set(report) & {"\0", "\x1b", "\x9b"}, "nothing that a terminal obeys"
     assert "| + reranker |" in report
     drawing = to_svg(evaluation)
     assert ET.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"

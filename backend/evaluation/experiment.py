@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from backend.errors import InvalidLabels
+from backend.errors import InvalidLabels, InvalidQuery
 from backend.evaluation.intervals import Bootstrap
 from backend.evaluation.labels import LabelledQuery, LabelledSet, Target
 from backend.evaluation.measures import DEPTH, NDCG, Scores, first_answer, score
@@ -168,11 +168,12 @@ def evaluate(
         on_progress: Called before each search; what it raises ends the evaluation.
 
     Raises:
-        InvalidLabels: No target of the set lies in the collection.
+        InvalidLabels: No target of the set lies in the collection, or a query cannot be asked.
     """
     started = time.monotonic()
     known = _known_targets(bench.store, labels)
     queries, notes = _present(labels, known)
+    _check(bench, queries)
     systems = bench.systems()
     rounds = len(systems) + (2 * len(bench.modes) - 1 if quantization else 0)
     searches = _Searches(rounds * len(queries), on_progress)
@@ -243,6 +244,15 @@ def _present(labels: LabelledSet, known: set[Target]) -> tuple[list[LabelledQuer
     if gone := len(labels.queries) - len(queries):
         notes.append(f"{gone} queries have no target left in it and were left out.")
     return queries, notes
+
+
+def _check(bench: Bench, queries: Sequence[LabelledQuery]) -> None:
+    """Refuse a set with a query that no search takes before the others are asked."""
+    for query in queries:
+        try:
+            bench.query(query.text, rerank=False)
+        except InvalidQuery as exc:
+            raise InvalidLabels(f"Query {query.id!r}: {exc.message}", fix=exc.fix) from exc
 
 
 def _run(

@@ -148,9 +148,8 @@ def _spans(path: Path) -> LabelledSet:
             _refuse(f"{where}: targets is not a list.", "List the lines that answer the query.")
         found = tuple(_target(target, where) for target in targets)
         unjudged += not found
-        queries[id] = LabelledQuery(
-            id=id, text=text, category=str(row.get("category") or ""), targets=found
-        )
+        category = "" if row.get("category") in (None, "") else _text(row, "category", where)
+        queries[id] = LabelledQuery(id=id, text=text, category=category, targets=found)
     judged = tuple(query for query in queries.values() if query.targets)
     notes = [f"{unjudged} queries without a judgement were left out."] if unjudged else []
     return _labelled(path.name.split(".")[0], judged, notes)
@@ -237,6 +236,7 @@ def _labelled(
 ) -> LabelledSet:
     if not queries:
         _refuse(f"The set {name!r} has no query with a judgement.", "Label at least one query.")
+    name = name.encode("utf-8", "replace").decode()  # Of a file whose name is no text.
     return LabelledSet(name=name, queries=queries, notes=tuple(notes), corpus=corpus)
 
 

@@ -55,21 +55,23 @@ def score(rankings: Mapping[str, Sequence[Chunk]], queries: Sequence[LabelledQue
     gains: dict[str, dict[str, int]] = {}
     order: dict[str, dict[str, float]] = {}
     reached: dict[int, dict[str, dict[str, float]]] = {k: {} for k in _RECALL_AT}
-    for query in queries:
+    # trec_eval gets names of ours: one of a label that holds a NUL would abort the process.
+    ids = {f"q{number}": query.id for number, query in enumerate(queries)}
+    for name, query in zip(ids, queries, strict=True):
         new = newly_matched(rankings[query.id][:DEPTH], query.targets)
-        gains[query.id] = {f"t{i}": 2**t.grade - 1 for i, t in enumerate(query.targets)}
-        order[query.id] = {
+        gains[name] = {f"t{i}": 2**t.grade - 1 for i, t in enumerate(query.targets)}
+        order[name] = {
             _stands_for(hit, query.targets) or f"hit {rank}": -float(rank)
             for rank, hit in enumerate(new, start=1)
         }
         for k, runs in reached.items():
-            runs[query.id] = {f"t{i}": 1.0 for hit in new[:k] for i in hit}
-    values = {name: dict.fromkeys(gains, 0.0) for name in MEASURES}
+            runs[name] = {f"t{i}": 1.0 for hit in new[:k] for i in hit}
+    values = {measure: dict.fromkeys(ids.values(), 0.0) for measure in MEASURES}
     for metric in ir_measures.iter_calc(list(_ORDER), gains, order):
-        values[_ORDER[metric.measure]][metric.query_id] = metric.value
+        values[_ORDER[metric.measure]][ids[metric.query_id]] = metric.value
     for k, runs in reached.items():
         for metric in ir_measures.iter_calc([SetR], gains, runs):
-            values[f"recall@{k}"][metric.query_id] = metric.value
+            values[f"recall@{k}"][ids[metric.query_id]] = metric.value
     return values
 
 

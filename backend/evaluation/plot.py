@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from backend.evaluation.intervals import Interval
-from backend.evaluation.report import Evaluation
+from backend.evaluation.report import Evaluation, one_line
 
 _WIDTH, _ROW, _HEAD = 760, 26, 44
 _LEFT, _RIGHT = 190, 700
@@ -132,7 +132,7 @@ class _Drawing:
     ) -> None:
         self._parts.append(
             f'<text class="{kind}" x="{x:.1f}" y="{y}" dy=".35em" text-anchor="{anchor}">'
-            f"{escape(text)}</text>"
+            f"{escape(one_line(text))}</text>"
         )
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from backend.evaluation.intervals import Interval
 from backend.evaluation.measures import MEASURES, NDCG
 from backend.types import QuantizationMode
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+"""What a terminal would obey, and what no XML may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,11 @@ class Evaluation:
     reranking: RerankEffect | None
     """None when no system reranks."""
     seconds: float
+
+
+def one_line(text: str) -> str:
+    """Text of a label as a terminal, Markdown and SVG can show it."""
+    return _CONTROLS.sub("\ufffd", " ".join(text.split()))
 
 
 def to_json(evaluation: Evaluation) -> str:
@@ -210,5 +220,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     """Text of a label cannot end a cell, or begin markup."""
-    escaped = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in " ".join(text.split()))
+    escaped = "".join(f"\\{c}" if c in "\\|`*_[]<>#" else c for c in one_line(text))
     return escaped if len(escaped) <= 200 else escaped[:199] + "…"
