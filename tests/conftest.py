@@ -27,8 +27,8 @@ from backend.workspace import Workspace
 
 CHROMIUM = os.environ.get("CHROMIUM", shutil.which("chromium") or "/usr/bin/chromium")
 TIMEOUT_MS = 15_000
-PAGE_LEFT = "AbortError: signal is aborted"
-"""What Gradio's client logs of its event stream when a page is left."""
+PAGE_LEFT = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+"""What Gradio's client logs of its event stream and its requests when a page is left."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class App:
     url: str
     workspace: Workspace
     preparation: Preparation
+    page: Any
 
 
 def call(
@@ -119,7 +120,7 @@ def serve(open_workspace: Callable[..., Workspace]) -> Iterator[Callable[..., Ap
         _collect_gradios_loops()
         served.append((page, preparation, background))
         preparation.start()
-        return App(url=url, workspace=workspace, preparation=preparation)
+        return App(url=url, workspace=workspace, preparation=preparation, page=page)
 
     yield serve_one
     for page, preparation, background in served:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 from conftest import TIMEOUT_MS, App
 from playwright.sync_api import Page, expect
@@ -259,6 +260,20 @@ def test_unknown_collection_in_the_address_is_explained(
     expect(page.get_by_role("alert")).to_contain_text("There is no collection 'nope'. Known")
 
 
+def test_a_page_from_before_a_restart_keeps_its_collection(
+    app: App, corpus: Path, visit: Callable[..., Page]
+) -> None:
+    """Gradio then knows nothing of what it offered that page."""
+    app.workspace.index(corpus, collection="another")
+    page = visit(f"{app.url}?q=count&collection=another")
+    answered(page)
+    app.page.app.state_holder.session_data.clear()
+    ask(page, "similar:docs/guide.md:3")
+
+    expect(page.locator("#verdict")).to_contain_text("Most similar to docs/guide.md")
+    expect(page.get_by_text("Error", exact=True)).to_have_count(0)
+
+
 def test_a_filter_that_the_chosen_collection_does_not_know_is_kept(
     app: App, visit: Callable[..., Page]
 ) -> None:
@@ -331,6 +346,25 @@ def test_address_holds_the_search(app: App, visit: Callable[..., Page]) -> None:
     answered(page)
     expect(page.locator("#q input")).to_have_value(QUERY)
     assert {path.split(":")[0][-3:] for path in paths(page)} == {".md"}
+
+
+def test_a_number_that_cannot_be_is_put_into_its_range_or_refused(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    page = visit(f"{app.url}?q={QUERY}")
+    answered(page)
+    page.get_by_role("button", name="Options").click()
+    box = page.get_by_label("number input for Hits")
+    for typed, taken in (("500", "100"), ("", "1")):
+        box.fill(typed)
+        box.press("Tab")
+        expect(box).to_have_value(taken)
+        page.wait_for_url(f"**k={taken}")
+    expect(page.locator(".rs-hits > .hit")).to_have_count(1)
+    page.get_by_label("Reranking budget (ms)").fill("-5")
+    page.get_by_label("Reranking budget (ms)").press("Enter")
+
+    expect(page.locator("#verdict")).to_contain_text("budget_ms is -5; it must lie between 0")
 
 
 def test_newer_query_is_never_overwritten_by_an_older_one(
@@ -642,6 +676,22 @@ def test_an_evaluation_tells_how_far_it_is_and_can_be_cancelled(
     expect(page.locator("#evaluate-result")).to_contain_text("Cancelled.")
     expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()
     expect(bar).to_have_count(0)
+
+
+def test_an_evaluation_that_gradio_refuses_can_be_begun_again(
+    app: App, visit: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise gr.Error("Too many wait.")
+
+    page = visit(app.url)
+    page.get_by_role("tab", name="Evaluate").click()
+    monkeypatch.setattr(gr.File, "preprocess", refuse)
+    page.get_by_role("button", name="Evaluate").click()
+
+    expect(page.get_by_text("Too many wait.")).to_be_visible()
+    expect(page.get_by_role("button", name="Evaluate")).to_be_enabled()
+    expect(page.locator("#evaluate-progress .rs-build")).to_have_count(0)
 
 
 def test_labels_that_cannot_be_used_are_refused_on_the_page(

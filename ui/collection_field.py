@@ -11,15 +11,20 @@ from backend.workspace import Workspace
 def collection_field(**options: object) -> gr.Dropdown:
     """The field with the default collection; what else there is, `offered` adds."""
     return gr.Dropdown(
-        [DEFAULT_COLLECTION], value=DEFAULT_COLLECTION, label="Collection", **options
+        [DEFAULT_COLLECTION],
+        value=DEFAULT_COLLECTION,
+        label="Collection",
+        # Gradio forgets what it offered a page when the app starts again: names are checked by us.
+        allow_custom_value=True,
+        **options,
     )
 
 
 def refresh_on(tab: gr.Tab, field: gr.Dropdown, workspace: Workspace) -> None:
     """Offer those that there are whenever the tab is opened: there may be new ones."""
     tab.select(
-        lambda chosen: gr.Dropdown(choices=offered(workspace, chosen)),
-        field,
+        lambda: gr.Dropdown(choices=offered(workspace)),
+        None,
         field,
         queue=False,
         api_visibility="private",
@@ -27,7 +32,6 @@ def refresh_on(tab: gr.Tab, field: gr.Dropdown, workspace: Workspace) -> None:
     )
 
 
-def offered(workspace: Workspace, chosen: str | None) -> list[str]:
-    """What there is to choose from; of a field also what is chosen, or Gradio refuses it itself."""
-    names = {info.name for info in workspace.collections()}
-    return sorted({DEFAULT_COLLECTION, chosen or DEFAULT_COLLECTION, *names})
+def offered(workspace: Workspace) -> list[str]:
+    """What there is to choose from."""
+    return sorted({DEFAULT_COLLECTION, *(info.name for info in workspace.collections())})

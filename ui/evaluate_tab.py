@@ -60,16 +60,20 @@ class EvaluateTab:
         """Wire the events; every listener is private, or it would become an MCP tool."""
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         refresh_on(tab, self._collection, self._workspace)
-        self._go.click(
-            self._start, None, [self._go, self._cancel, self._progress], queue=False, **private
-        ).then(
+        shown = [self._go, self._cancel, self._progress]
+        run = self._go.click(self._start, None, shown, queue=False, **private).then(
             self._run,
             [self._collection, self._labels, self._modes],
             [self._progress, self._result],
             concurrency_limit=1,
             concurrency_id="evaluate",
             **private,
-        ).then(self._end, None, [self._go, self._cancel], queue=False, **private)
+        )
+        for over in (
+            run.then,
+            run.failure,
+        ):  # Gradio's `then` does not follow a failure of its own.
+            over(self._end, None, shown, queue=False, **private)
         self._cancel.click(self._stop, None, self._cancel, queue=False, **private)
 
     def _start(self, request: gr.Request) -> list[Any]:
@@ -84,7 +88,7 @@ class EvaluateTab:
 
     def _end(self, request: gr.Request) -> list[Any]:
         self._running.pop(request.session_hash, None)
-        return [gr.Button(interactive=True), gr.Button(interactive=False)]
+        return [gr.Button(interactive=True), gr.Button(interactive=False), ""]
 
     def _run(
         self, collection: str | None, labels: str | None, modes: bool, request: gr.Request

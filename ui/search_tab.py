@@ -89,7 +89,7 @@ class SearchTab:
                 )
             with gr.Row():
                 self._top_k = gr.Slider(
-                    1, MAX_TOP_K, value=TOP_K, step=1, label="Hits", min_width=180
+                    1, MAX_TOP_K, value=TOP_K, step=1, label="Hits", min_width=180, elem_id="k"
                 )
                 self._rerank = gr.Checkbox(settings.rerank, label="Rerank", min_width=110, scale=0)
                 self._candidates = gr.Slider(
@@ -99,10 +99,10 @@ class SearchTab:
                     step=1,
                     label="Candidates to rerank",
                     min_width=180,
+                    elem_id="candidates",
                 )
                 self._budget = gr.Number(
                     settings.rerank_budget_ms,
-                    minimum=0,
                     label="Reranking budget (ms)",
                     min_width=160,
                 )
@@ -239,7 +239,7 @@ class SearchTab:
             gr.Timer(active=not self._preparation.readiness.over),
             "" if "q" in asked else self._introduction(),
             asked.get("q", gr.skip()),
-            gr.Dropdown(offered(self._workspace, collection), value=collection),
+            gr.Dropdown(offered(self._workspace), value=collection),
             *self._choices(
                 collection,
                 [[v for v in asked.get(f, "").split(",") if v] for f in _FACETS],
@@ -260,7 +260,7 @@ class SearchTab:
         return [
             now,
             gr.Timer(active=False),
-            gr.Dropdown(choices=offered(self._workspace, collection)),
+            gr.Dropdown(choices=offered(self._workspace)),
             *self._choices(collection),
         ]
 

@@ -6,6 +6,12 @@
   // The names of the search's inputs in the address, in the order the server lists them.
   const FIELDS = ["q", "collection", "package", "language", "kind", "path", "k", "rerank", "candidates", "budget", "floor"];
 
+  // A slider whose box is left tells of it before it puts an empty or wide number into its range.
+  function inRange(value, i) {
+    const range = $(`#${FIELDS[i]} input[type=range]`);
+    return range ? Math.min(Math.max(value ?? range.min, range.min), range.max) : value;
+  }
+
   function remember(given) {
     const defaults = JSON.parse($("#examples [data-defaults]")?.dataset.defaults ?? "{}");
     const url = new URL(location.href);
@@ -32,6 +38,7 @@
 
   window.rankscope = {
     asked(given) {
+      given = given.map(inRange);
       remember(given);
       return given;
     },

@@ -267,13 +267,13 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except _UNREADABLE as exc:
-        raise InvalidLabels(f"{path} cannot be read: {exc}.", fix="Check the file.") from exc
+        raise InvalidLabels(f"{path.name} cannot be read: {exc}.", fix="Check the file.") from exc
     if len(data) > MAX_BYTES:
-        _refuse(f"{path} holds more than {MAX_BYTES / 1e6:.0f} MB.", "Split the set.")
+        _refuse(f"{path.name} holds more than {MAX_BYTES / 1e6:.0f} MB.", "Split the set.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise InvalidLabels(f"{path} is not UTF-8.", fix="Convert it to UTF-8.") from exc
+        raise InvalidLabels(f"{path.name} is not UTF-8.", fix="Convert it to UTF-8.") from exc
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")

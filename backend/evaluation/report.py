@@ -11,7 +11,6 @@ from backend.evaluation.intervals import Interval
 from backend.evaluation.measures import MEASURES, NDCG
 from backend.types import QuantizationMode
 
-
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 """What a terminal would obey, and what no XML may hold."""
 
