@@ -55,7 +55,7 @@ def serve(
             io.StringIO()
         ):  # It announces the MCP endpoint even if quiet.
             _, url, _ = page.launch(
-                server_name=settings.host,
+                server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
                 server_port=port,
                 mcp_server=True,
                 ssr_mode=False,
@@ -125,7 +125,8 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 def _free_port(host: str) -> int:
     try:
-        with socket.create_server((host, 0)) as probe:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, 0), family=family) as probe:
             return int(probe.getsockname()[1])
     except OSError as exc:
         raise AddressUnusable(

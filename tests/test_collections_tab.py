@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,21 @@ def test_a_request_that_is_not_from_this_machine_is_refused_by_the_handler_itsel
     assert "Nothing can be indexed from this page." in elsewhere
     assert "would hold" not in seen, "what its owner previews is nobody else's business"
     assert "refused" not in [info.name for info in app.workspace.collections()]
+
+
+def test_folders_are_suggested_only_to_those_who_may_name_one(
+    serve: Callable[..., App], visit: Callable[..., Page], tab: Page
+) -> None:
+    shared = serve(lambda workspace: lambda on_progress: None, indexing="on")
+    elsewhere = visit(shared.url, extra_http_headers={"X-Forwarded-For": "203.0.113.5"})
+    elsewhere.get_by_role("tab", name="Collections").click()
+    form = elsewhere.locator("#sources")
+
+    expect(form).to_contain_text("pypi:name==1.0")
+    expect(form).not_to_contain_text("folder")
+    expect(form.locator("textarea")).to_have_attribute("placeholder", re.compile("^git:"))
+    expect(tab.locator("#sources")).to_contain_text("A folder, archive")
+    expect(tab.locator("#sources textarea")).to_have_attribute("placeholder", re.compile("^/home"))
 
 
 def test_a_deployment_that_may_not_index_shows_no_form(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import httpx
 import pytest
-from conftest import TIMEOUT_MS, App
+from conftest import TIMEOUT_MS, App, call
 from playwright.sync_api import Page, expect
 from provider import Answer, Asked, Provider, running, serve_models
 
@@ -462,6 +464,30 @@ def test_agents_tab_names_the_address_that_was_opened(app: App, visit: Callable[
     page.get_by_role("tab", name="Agents").click()
 
     expect(page.locator(".rs-agents .endpoint code")).to_have_text(f"{app.url}gradio_api/mcp/")
+
+
+def test_agents_are_given_the_address_that_the_browser_names(app: App) -> None:
+    """Between browser and app there may be proxies that end TLS, cut the path and name no host."""
+    shown = call(app.url, "fill_in", ["https://[2001:db8::1]/tools/"], host="gradio_api.internal")
+
+    assert "<code>https://[2001:db8::1]/tools/gradio_api/mcp/</code>" in shown
+    assert "rankscope &#39;https://[2001:db8::1]/tools/gradio_api/mcp/&#39;" in shown
+    assert "internal" not in shown
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="This machine has no IPv6.")
+def test_the_page_can_be_served_at_an_ipv6_address(serve: Callable[..., App], corpus: Path) -> None:
+    served = serve(
+        lambda workspace: (
+            lambda on_progress: workspace.index(
+                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
+            )
+        ),
+        host="::1",
+    )
+
+    assert served.url.startswith("http://[::1]:")
+    assert "Rankscope" in httpx.get(served.url).text
 
 
 def test_progress_shows_and_an_early_query_is_answered_when_ready(

@@ -26,11 +26,10 @@ IDLE_TICK_S = 2.0
 """The same while collections are kept fresh and nothing has changed."""
 ARCHIVES = [".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".whl"]
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-_PLACEHOLDER = "/home/me/project or git:https://github.com/qdrant/qdrant-client@master"
-_HINT = (
-    "A folder, archive or manifest.toml; git:https://host/repository@revision,"
-    " pypi:name==1.0, npm:name@1.0.0. One a line."
-)
+_PLACEHOLDER = "git:https://github.com/qdrant/qdrant-client@master"
+_HINT = "git:https://host/repository@revision, pypi:name==1.0, npm:name@1.0.0. One a line."
+_PLACEHOLDER_HERE = f"/home/me/project or {_PLACEHOLDER}"
+_HINT_HERE = f"A folder, archive or manifest.toml; {_HINT}"
 _ACTIONS = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
@@ -102,7 +101,7 @@ class CollectionsTab:
             "queue": False,
         }
         shown = [self._activity, self._timer, self._stop, self._list]
-        tab.select(self._open, None, [self._form, *shown], **private)
+        tab.select(self._open, None, [self._form, self._sources, *shown], **private)
         asked = [self._sources, self._name]
         self._preview.click(self._begin_preview, asked, shown, **private)
         gr.on([self._index.click, self._sources.submit], self._begin_index, asked, shown, **private)
@@ -115,7 +114,10 @@ class CollectionsTab:
     def _open(self, request: gr.Request) -> list[Any]:
         """The state of the moment in which the tab is opened."""
         allowed = may_index(self._workspace.settings, request)
-        return [gr.Group(visible=allowed), *self._look(request)]
+        sources = gr.skip()
+        if is_here(self._workspace.settings, request):
+            sources = gr.Textbox(info=_HINT_HERE, placeholder=_PLACEHOLDER_HERE)
+        return [gr.Group(visible=allowed), sources, *self._look(request)]
 
     def _look(self, request: gr.Request) -> list[Any]:
         if not may_index(self._workspace.settings, request):
