@@ -72,7 +72,8 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> None:
             speed(model),
             model.card.licence,
         )
-    Console(width=120 if not sys.stdout.isatty() else None).print(table)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     print("\n* in use. A time with ~ is expected of two cores; the others were measured here.")
 
 

@@ -32,7 +32,7 @@ download_bytes = 1000000
 id = "acme/twin"
 kind = "embedding"
 architecture = "nomic_bert"
-licence = "MIT"
+licence = "[/MIT]"
 parameters = 10
 max_tokens = 128
 dimension = {DIMENSION}
@@ -118,6 +118,7 @@ def test_the_list_for_people_tells_state_size_and_speed(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
 
     assert "by endpoint" in lines["nomic-ai/CodeRankLLM"]
+    assert lines["acme/twin"].endswith("[/MIT]"), "no markup is read in an entry"
     assert "would fetch 28.3 GB" in lines["nomic-ai/nomic-embed-code"]
     assert "* " in lines["sentence-transformers/all-MiniLM-L6-v2"]
 
