@@ -118,7 +118,7 @@ def test_the_list_for_people_tells_state_size_and_speed(
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
 
     assert "by endpoint" in lines["nomic-ai/CodeRankLLM"]
-    assert lines["acme/twin"].endswith("[/MIT]"), "no markup is read in an entry"
+    assert "[/MIT]" in lines["acme/twin"], "no markup is read in an entry"
     assert "would fetch 28.3 GB" in lines["nomic-ai/nomic-embed-code"]
     assert "* " in lines["sentence-transformers/all-MiniLM-L6-v2"]
 
