@@ -69,10 +69,8 @@ class EvaluateTab:
             concurrency_id="evaluate",
             **private,
         )
-        for over in (
-            run.then,
-            run.failure,
-        ):  # Gradio's `then` does not follow a failure of its own.
+        # Gradio's `then` does not follow a failure of its own.
+        for over in (run.then, run.failure):
             over(self._end, None, shown, queue=False, **private)
         self._cancel.click(self._stop, None, self._cancel, queue=False, **private)
 
