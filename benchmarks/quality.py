@@ -24,11 +24,11 @@ from backend.build import (
     configured_fusion,
     configured_identity,
     embedding_card,
+    load_embedder,
     load_models,
 )
 from backend.config import load_settings
 from backend.embedding.bm25 import document_vector
-from backend.inference.session import OnnxModel
 from backend.query import make_query
 from backend.ranking.stage import SIGNAL_NAMES
 from backend.store.edge import EdgeStore
@@ -170,35 +170,22 @@ def print_stages(measured: Sequence[Measured], models: Models) -> None:
 
 def print_precision(measured: Sequence[Measured], data_dir: Path) -> None:
     """Dense search with float32 queries over float32 and over int8 documents."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from backend.inference.session import TokenRow, load_tokenizer
-
-    folder = next((data_dir / "models").glob("all-MiniLM-L6-v2-*"))
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
-    tokenizer.enable_truncation(256)
     print("\n| set | float32 documents | int8 documents | cosine, min | cosine, mean |")
     print("|---|---|---|---|---|")
-    model = OnnxModel(folder / "float32.onnx", threads=1)
-    with ThreadPoolExecutor() as pool:
-
-        def embed(texts: Sequence[str]) -> FloatArray:
-            rows = [TokenRow(e.ids, len(e.ids)) for e in tokenizer.encode_batch(list(texts))]
-            return model.run_all(rows, pool)
-
-        for one in measured:
-            queries = embed(one.labelled.queries)
-            full = embed([chunk.passage for chunk in one.labelled.chunks])
-            cosines = (full * one.vectors).sum(axis=1)
-            row = []
-            for vectors in (full, one.vectors):
-                order = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
-                row.append(one.labelled.ndcg([[one.labelled.chunks[i] for i in r] for r in order]))
-            print(
-                f"| {one.labelled.name} | {row[0]:.3f} | {row[1]:.3f}"
-                f" | {cosines.min():.4f} | {cosines.mean():.4f} |",
-                flush=True,
-            )
+    embedder = load_embedder(load_settings(data_dir=data_dir, embedder_precision="float32"))
+    for one in measured:
+        queries = embedder.embed_documents(one.labelled.queries)
+        full = embedder.embed_documents([chunk.passage for chunk in one.labelled.chunks])
+        cosines = (full * one.vectors).sum(axis=1)
+        row = []
+        for vectors in (full, one.vectors):
+            order = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+            row.append(one.labelled.ndcg([[one.labelled.chunks[i] for i in r] for r in order]))
+        print(
+            f"| {one.labelled.name} | {row[0]:.3f} | {row[1]:.3f}"
+            f" | {cosines.min():.4f} | {cosines.mean():.4f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
