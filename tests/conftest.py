@@ -139,16 +139,19 @@ def _collect_gradios_loops() -> None:
         gc.collect()
 
 
+def indexing(corpus: Path) -> Callable[[Workspace], Build]:
+    """What `serve` takes to make a folder the default collection."""
+    return lambda workspace: (
+        lambda on_progress: workspace.index(
+            corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
+        )
+    )
+
+
 @pytest.fixture(scope="session")
 def app(serve: Callable[..., App], corpus: Path) -> App:
     """The app with the small project as its default collection, ready to answer."""
-    served = serve(
-        lambda workspace: (
-            lambda on_progress: workspace.index(
-                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
-            )
-        )
-    )
+    served = serve(indexing(corpus))
     readiness = served.preparation.wait(timeout_s=300)
     assert readiness.step == "ready", readiness
     return served

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import App
+from conftest import App, indexing
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
@@ -269,11 +269,7 @@ def served_elsewhere(serve: Callable[..., App], corpus: Path, provider: Provider
     at = {"provider": "custom", "url": provider.url, "key": SecretStr(KEY)}
     settings = {f"{part}_{name}": at[name] for part in ("embedder", "reranker") for name in at}
     served = serve(
-        lambda workspace: (
-            lambda on_progress: workspace.index(
-                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
-            )
-        ),
+        indexing(corpus),
         **settings,
         reranker="acme/rank",
     )

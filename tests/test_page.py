@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
-from conftest import TIMEOUT_MS, App, call
+from conftest import TIMEOUT_MS, App, call, indexing
 from playwright.sync_api import Page, expect
 from provider import Answer, Asked, Provider, running, serve_models
 
@@ -173,6 +173,16 @@ def test_a_hit_says_what_every_signal_added(app: App, visit: Callable[..., Page]
     expect(why).to_contain_text(f"retrieved #{best.fused_rank}, fused {best.fused_score:.3f}")
     for name, worth in best.signals.items():
         expect(why).to_contain_text(f"{name} {worth:+.3f}")
+
+
+def test_a_hit_says_that_it_was_held_back(app: App, visit: Callable[..., Page]) -> None:
+    page = visit(f"{app.url}?q={QUERY}")
+    answered(page)
+    hit = next(hit for hit in app.workspace.search(QUERY).hits if hit.held_back)
+
+    expect(page.locator(f"#hit-{hit.rank} .scores").first).to_contain_text(
+        f"reranker {hit.rerank_score:+.2f} · held back {hit.held_back:+.2f}"
+    )
 
 
 def test_no_good_match_is_an_answer(app: App, visit: Callable[..., Page]) -> None:
@@ -478,11 +488,7 @@ def test_agents_are_given_the_address_that_the_browser_names(app: App) -> None:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="This machine has no IPv6.")
 def test_the_page_can_be_served_at_an_ipv6_address(serve: Callable[..., App], corpus: Path) -> None:
     served = serve(
-        lambda workspace: (
-            lambda on_progress: workspace.index(
-                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
-            )
-        ),
+        indexing(corpus),
         host="::1",
     )
 
@@ -556,11 +562,7 @@ def provider(app: App) -> Iterator[Provider]:
 def provided(serve: Callable[..., App], corpus: Path) -> App:
     """An app whose operator allows providers on this machine."""
     made = serve(
-        lambda workspace: (
-            lambda on_progress: workspace.index(
-                corpus, collection=DEFAULT_COLLECTION, on_progress=on_progress
-            )
-        ),
+        indexing(corpus),
         provider_hosts="127.0.0.1",
     )
     assert made.preparation.wait(timeout_s=300).step == "ready"
