@@ -35,20 +35,32 @@ class Group:
     priors: tuple[float, ...]
 
 
-def load_groups(folder: Path) -> tuple[list[Passage], list[Group]]:
-    """Read what `training.mine` wrote."""
-    passages = [Passage(**item) for item in read_jsonl(folder / "passages.jsonl.gz")]  # type: ignore[arg-type]
-    groups = [
-        Group(
-            query=str(item["query"]),
-            kind=str(item["kind"]),
-            positive=int(str(item["positive"])),
-            rank=int(str(item["rank"])),
-            negatives=tuple(item["negatives"]),  # type: ignore[arg-type]
-            priors=tuple(item["priors"]),  # type: ignore[arg-type]
-        )
-        for item in read_jsonl(folder / "groups.jsonl.gz")
-    ]
+def load_groups(folders: Sequence[str]) -> tuple[list[Passage], list[Group]]:
+    """Read what `training.mine` and `training.written` wrote, the groups of all folders mixed.
+
+    Args:
+        folders: Each a path, or `path:count` to draw so many of its groups.
+    """
+    passages: list[Passage] = []
+    groups: list[Group] = []
+    draw = random.Random(0)
+    for spec in folders:
+        path, _, count = spec.partition(":")
+        before, folder = len(passages), Path(path)
+        passages += [Passage(**item) for item in read_jsonl(folder / "passages.jsonl.gz")]  # type: ignore[arg-type]
+        found = [
+            Group(
+                query=str(item["query"]),
+                kind=str(item["kind"]),
+                positive=before + int(str(item["positive"])),
+                rank=int(str(item["rank"])),
+                negatives=tuple(before + number for number in item["negatives"]),  # type: ignore[attr-defined]
+                priors=tuple(item["priors"]),  # type: ignore[arg-type]
+            )
+            for item in read_jsonl(folder / "groups.jsonl.gz")
+        ]
+        groups += draw.sample(found, int(count)) if count else found
+    draw.shuffle(groups)
     return passages, groups
 
 

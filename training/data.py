@@ -29,6 +29,8 @@ PERMISSIVE_SETS = (
 # Rows per set that go into the pools: shell rows are many and far from the product's use.
 ROW_CAPS = {"nl2bash": 2500, "tldr_examples": 3000}
 
+SPREAD_OVER = 30  # Candidates whose spread is the unit of first-stage scores, as in the blend.
+
 _DEFINITION = re.compile(
     r"""(?mx)^\s*(?:export\s+|default\s+|public\s+|private\s+|protected\s+|static\s+|final\s+
         |abstract\s+|async\s+|pub(?:\([a-z]+\))?\s+|unsafe\s+|const\s+|override\s+|synchronized\s+
@@ -82,6 +84,22 @@ class Passage:
     def is_code(self) -> bool:
         """Whether the text is a function rather than prose or a command page."""
         return self.dataset in {"oss_docstring_code", "mbxp", "thirty_seconds_js"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """One training group; passages by number.
+
+    `priors` are the first stage's scores, the positive's and then the negatives', in standard
+    deviations of the best `SPREAD_OVER` from their mean: what the blend adds the logit to.
+    """
+
+    query: str
+    kind: str
+    positive: int
+    rank: int
+    negatives: list[int]
+    priors: list[float]
 
 
 def read_rows(folder: Path, dataset: str) -> list[Row]:

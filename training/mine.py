@@ -15,13 +15,21 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training.data import PERMISSIVE_SETS, Passage, load_passages, render, write_jsonl
+from training.data import (
+    PERMISSIVE_SETS,
+    SPREAD_OVER,
+    Mined,
+    Passage,
+    load_passages,
+    render,
+    write_jsonl,
+)
 from training.first_stage import BM25_WEIGHT, Bm25, Embedder, Floats, tokens, top
 from training.queries import make_query
 
@@ -37,23 +45,6 @@ GROUPS = {
 # A negative whose description or text is this close to the positive's is taken for an answer.
 SAME_ABOUT, SAME_TEXT = 0.80, 0.93
 SAME_ABOUT_WEB = 0.68  # Many repositories hold a function for a common task.
-SPREAD_OVER = 30  # Candidates whose spread is the unit of the fused scores, as in the blend.
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """One training group; passages by number.
-
-    `priors` are the first stage's scores, the positive's and then the negatives', in standard
-    deviations of the best `SPREAD_OVER` from their mean: what the blend adds the logit to.
-    """
-
-    query: str
-    kind: str
-    positive: int
-    rank: int
-    negatives: list[int]
-    priors: list[float]
 
 
 def choose(passages: Sequence[Passage], draw: random.Random) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,10 +50,41 @@ def score(model: BertForSequenceClassification, pairs: Pairs, *, micro: int = 16
         ids, types, mask = (
             t.to(model.device) for t in padded([pairs[i] for i in order[start : start + micro]])
         )
-        parts.append(model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits[:, 0])
+        parts.append(logits(model, ids, types, mask))
     inverse = torch.empty(len(order), dtype=torch.long)
     inverse[order] = torch.arange(len(order))
     return torch.cat(parts).float()[inverse.to(model.device)]
+
+
+def logits(
+    model: BertForSequenceClassification,
+    ids: torch.Tensor,
+    types: torch.Tensor,
+    mask: torch.Tensor,
+) -> torch.Tensor:
+    """Logits of a padded batch, shape (n,).
+
+    The head reads the first token alone, so the last layer computes that token alone, as the
+    exported graph does: a fifth less work for a model of four layers.
+    """
+    hidden = model.bert.embeddings(input_ids=ids, token_type_ids=types)
+    ignored = (1 - mask[:, None, None, :]).to(hidden.dtype) * torch.finfo(hidden.dtype).min
+    *layers, last = model.bert.encoder.layer
+    for layer in layers:
+        out = layer(hidden, attention_mask=ignored)
+        hidden = out[0] if isinstance(out, tuple) else out
+    first, own = hidden[:, :1], last.attention.self
+
+    def heads(states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(2, (own.num_attention_heads, -1)).transpose(1, 2)
+
+    query, key, value = heads(own.query(first)), heads(own.key(hidden)), heads(own.value(hidden))
+    weights = query @ key.transpose(2, 3) / math.sqrt(own.attention_head_size) + ignored
+    context = (weights.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    attended = last.attention.output(context, first)
+    first = last.output(last.intermediate(attended), attended)
+    pooled: torch.Tensor = model.classifier(model.bert.pooler(first))
+    return pooled[:, 0]
 
 
 class MasterAdamW:

@@ -78,7 +78,13 @@ def held_out_accuracy(
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options shared by training and distillation."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--mined", type=Path, required=True, help="folder from training.mine")
+    parser.add_argument(
+        "--mined",
+        nargs="+",
+        required=True,
+        metavar="FOLDER[:COUNT]",
+        help="folders from training.mine and training.written; a count draws so many groups",
+    )
     parser.add_argument("--init", type=Path, required=True, help="model folder to start from")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--layers", type=int, nargs="+", help="layers of --init to keep")
