@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10_000, help="queries taken from each set")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--form", default="standard", help="blend, see training.evaluate")
-    parser.add_argument("--weight", type=float, default=0.25)
+    parser.add_argument("--weight", type=float, default=0.4)
     parser.add_argument("--heat", type=float, default=1.0)
     parser.add_argument("--keep", type=Path, help="folder for the scores, readable by evaluate")
     args = parser.parse_args()

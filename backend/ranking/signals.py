@@ -226,9 +226,9 @@ the file that answers them (0.789, 0.902) and some share no word with it, blind 
     same file         .001     .000   .016    .013
 
 Names flatter themselves, so their weights stay at about half of what suits the named queries best.
-Beside the reranker `aside` and `prose` count twice more: without that it took the 434 queries from
-0.812 to 0.794; once more makes that 0.804, twice 0.813, three times 0.815, and 0.642, 0.640, 0.638
-of qdrant_ecosystem, where pages are answers too. What the query spells is exempt: else names of the
+Beside the reranker `aside` and `prose` count twice more: without that it takes the 434 queries from
+0.812 to 0.802; once more makes that 0.808, twice 0.813, and 0.652, 0.647, 0.652 of
+qdrant_ecosystem, where pages are answers too. What the query spells is exempt: else names of the
 default collection lose 0.010.
 
 `place` answers paths, which none of these sets asks for: of 40 chunks of the default collection,
