@@ -10,8 +10,9 @@ import pytest
 
 from backend.build import Models, load_models
 from backend.config import load_settings
+from training import written
 from training.data import read_jsonl, write_jsonl
-from training.written import HELD_OUT_EVERY, write
+from training.written import HELD_OUT_EVERY, chunks_in, write
 
 TASKS = ("pay an invoice", "cancel an order", "count the stock", "print a label", "weigh a parcel")
 CODE = "\n\n".join(
@@ -109,3 +110,14 @@ def test_a_package_that_is_not_there_is_left_out(
         "sticker for a box"
     ]
     assert "gone@1.0 is not there; its 1 queries are left out" in capsys.readouterr().err
+
+
+def test_files_that_queries_ask_for_are_always_among_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the collection is kept, and however the files are drawn."""
+    folder = tmp_path / f"{package(tmp_path, held_out=False)}@1.0"
+    monkeypatch.setattr(written, "CHUNKS_PER_PACKAGE", 1)
+
+    for path in ("shop.py", "tests/test_shop.py"):
+        assert {chunk.path for chunk in chunks_in(folder, {path})} == {path}
